@@ -1,0 +1,163 @@
+// Package connector is the contract between the delivery loop and a
+// destination, and the classes of outcome that the loop acts on.
+//
+// A connector turns events into calls (Plan: pure, no I/O, no clock) and makes
+// one call (Send). It keeps no queue, retries nothing and waits for nothing:
+// the delivery loop does, the same way for every destination. Each connector
+// has a folder of its own below this one and passes connectortest.Run.
+package connector
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/eventsluice/sluice/internal/event"
+)
+
+// Class is the outcome of one event in one call.
+type Class uint8
+
+const (
+	// Retryable is the zero value: what nobody has classified is tried again.
+	Retryable Class = iota
+	// Delivered: the destination has it.
+	Delivered
+	// Duplicate: the destination had it already. Counts as delivered.
+	Duplicate
+	// Dropped: the mapping chose not to send it. Counts as filtered.
+	Dropped
+	// Permanent: this event can never be accepted as it is. A dead letter.
+	Permanent
+	// TooLarge: the call was over a limit of the destination. It is split;
+	// an event that is too large alone becomes a dead letter.
+	TooLarge
+	// Auth: credentials, address or schema of the destination are wrong. The
+	// destination pauses and keeps its events; nothing is lost.
+	Auth
+	// Throttled: the whole destination has to wait.
+	Throttled
+	// Ambiguous: the call was written and its answer lost; the destination
+	// may have the event.
+	Ambiguous
+)
+
+var classNames = [...]string{
+	Retryable: "retryable", Delivered: "delivered", Duplicate: "duplicate", Dropped: "dropped",
+	Permanent: "permanent", TooLarge: "too_large", Auth: "auth", Throttled: "throttled", Ambiguous: "ambiguous",
+}
+
+// String returns the name used in logs, metrics and dead letters.
+func (c Class) String() string {
+	if int(c) < len(classNames) {
+		return classNames[c]
+	}
+	return fmt.Sprintf("class(%d)", uint8(c))
+}
+
+// Settled reports whether nothing more needs to be done for the event.
+func (c Class) Settled() bool { return c == Delivered || c == Duplicate || c == Dropped }
+
+// Result is the outcome of one event.
+type Result struct {
+	Class Class
+	// Code and Message say what the destination (or the mapping) objected to.
+	// They hold no secret and at most 1 KiB.
+	Code, Message string
+	// Status is the HTTP status, zero where there is none.
+	Status int
+	// RetryAfter is the wait that the destination asked for, zero if none.
+	RetryAfter time.Duration
+	// Request and Response are excerpts of the last call for the dead letter,
+	// secrets masked, at most 4 KiB each. They may be left empty on success.
+	Request, Response string
+}
+
+// Delivery is one event on its way to one destination.
+type Delivery struct {
+	// Event is the event after the rule's transform; Raw is its stored form.
+	Event event.Event
+	Raw   []byte
+	// Rule names the rule that wanted it. Attempt is 1 for the first.
+	Rule    string
+	Attempt int
+}
+
+// Call is one request to a destination, prepared by Plan.
+type Call struct {
+	// Events are indexes into the slice given to Plan, in its order.
+	Events []int
+	// Payload is the connector's own.
+	Payload any
+}
+
+// Plan is what Plan made of some events: calls to be sent in order, and the
+// results of those events that need no call. Every event is in exactly one of
+// the two.
+type Plan struct {
+	Calls []Call
+	Done  []Done
+}
+
+// Done is the result of an event that needed no call.
+type Done struct {
+	Event  int // index into the slice given to Plan
+	Result Result
+}
+
+// Limits are what a destination allows; the delivery loop keeps them.
+type Limits struct {
+	// MaxEvents is the most events that Plan wants to see at once. At least 1.
+	MaxEvents int
+	// MaxConcurrency is the most calls in flight; zero means that the
+	// configuration decides.
+	MaxConcurrency int
+	// Dedups says that the destination ignores an event id it has seen, so
+	// that an ambiguous outcome may be tried again without harm.
+	Dedups bool
+	// Timeout bounds one Send. Zero means 30 seconds.
+	Timeout time.Duration
+}
+
+// Connector delivers to one destination. Its methods are safe for concurrent
+// use.
+type Connector interface {
+	// Kind is the connector's name in the destinations file, such as
+	// "webhook"; Version changes when the mapping changes.
+	Kind() string
+	Version() string
+	Limits() Limits
+	// Plan maps, validates, groups and chunks. It does no I/O, and the same
+	// events give the same plan.
+	Plan(events []Delivery) Plan
+	// Send makes one call and returns one result per event of the call, in
+	// order. It returns when ctx is done at the latest. It never panics on an
+	// answer, however malformed.
+	Send(ctx context.Context, call Call) []Result
+	// Close releases what the connector holds, after the last Send returned.
+	Close() error
+}
+
+// Env is what a connector gets from the program around it.
+type Env struct {
+	// Destination is the name in the destinations file.
+	Destination string
+	// DataDir is the folder where the embedded warehouse lives.
+	DataDir string
+	Log     *slog.Logger
+}
+
+// Factory makes a connector from the settings of a destination. The error
+// names every setting that is wrong; it does not connect.
+type Factory func(settings json.RawMessage, env Env) (Connector, error)
+
+// All returns n results that are the same.
+func All(n int, r Result) []Result {
+	results := make([]Result, n)
+	for i := range results {
+		results[i] = r
+	}
+	return results
+}

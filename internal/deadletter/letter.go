@@ -1,0 +1,84 @@
+// Package deadletter is about events that could not be delivered: the letter
+// that keeps one with all that is known about its failure, the queue of
+// letters, and the ways out of it (backup, replay, purge).
+//
+// Events that wait for another attempt are letters too, in a queue of their
+// own: the two differ in what happens next, not in what is known.
+package deadletter
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Letter is one event that a destination does not have yet.
+type Letter struct {
+	// ID is unique in its queue. For an event of the stream it is its place
+	// there, position.record.event, so that writing it twice changes nothing.
+	ID string `json:"id"`
+	// Destination is the destination that does not have the event.
+	Destination string `json:"destination"`
+	// Event is the whole event, as the destination should have got it (after
+	// the rule's transform). Raw holds the bytes instead if they are not JSON.
+	Event json.RawMessage `json:"event,omitempty"`
+	Raw   []byte          `json:"raw,omitempty"`
+	// EventID and EventName are the event's own, for filters and lists.
+	EventID   string `json:"event_id,omitempty"`
+	EventName string `json:"event_name,omitempty"`
+	// PartitionKey orders letters: those of one key are delivered in order.
+	PartitionKey string `json:"partition_key,omitempty"`
+	// Position is where the event stands on the stream; zero if it never got
+	// there.
+	Position uint64 `json:"position,omitempty"`
+	// Attempts were made so far; NotBefore is when the next may be.
+	Attempts  int       `json:"attempts"`
+	FirstSeen time.Time `json:"first_seen,omitzero"`
+	LastTry   time.Time `json:"last_try,omitzero"`
+	NotBefore time.Time `json:"not_before,omitzero"`
+	// Class, Code, Message and Status are those of the last attempt: what
+	// kind of failure, what the destination objected to, its HTTP status.
+	Class   string `json:"class"`
+	Code    string `json:"code,omitempty"`
+	Message string `json:"message,omitempty"`
+	Status  int    `json:"status,omitempty"`
+	// Request and Response are excerpts of the last call, secrets masked.
+	Request  string `json:"request,omitempty"`
+	Response string `json:"response,omitempty"`
+	// Rule wanted the event; Connector is kind and version, "webhook@1".
+	Rule      string `json:"rule,omitempty"`
+	Connector string `json:"connector,omitempty"`
+	// Source is the source of the key, for quarantined events.
+	Source string `json:"source,omitempty"`
+}
+
+// Filter selects letters. Zero fields select everything.
+type Filter struct {
+	// Class and EventName are compared whole; EventName may end in * .
+	Class     string `json:"class,omitempty"`
+	EventName string `json:"event_name,omitempty"`
+	EventID   string `json:"event_id,omitempty"`
+	// Since and Until bound LastTry: since ≤ LastTry < until.
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
+	// IDs, if not empty, selects these letters only.
+	IDs []string `json:"ids,omitempty"`
+}
+
+// Queue keeps letters. Its methods are safe for concurrent use.
+type Queue interface {
+	// Put writes letters; when it returns nil all are durable. A letter whose
+	// ID is in the queue already replaces it. After an error any of them may
+	// have been written: putting them again is safe.
+	Put(ctx context.Context, letters []Letter) error
+	// Scan calls yield for the letters in the order in which they were put,
+	// after the letter with the cursor (from the start if it is zero), until
+	// yield returns false. The cursor of a letter is stable while it exists.
+	Scan(ctx context.Context, after uint64, yield func(cursor uint64, l Letter) bool) error
+	// Get returns the letter with an ID, or a fault.NotFound.
+	Get(ctx context.Context, id string) (Letter, error)
+	// Delete removes letters; those that are not there are ignored.
+	Delete(ctx context.Context, ids []string) error
+	// Count returns how many letters the queue holds.
+	Count(ctx context.Context) (uint64, error)
+}

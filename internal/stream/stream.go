@@ -1,0 +1,89 @@
+// Package stream is about records: what the edge puts on the stream, how
+// several events share one record, and what readers get back.
+//
+// It owns the aggregated record format (the one of the Kinesis Producer
+// Library, so that AWS's own readers understand it) and the types that pass
+// between the edge, the producer, a host's stream and the router. It keeps no
+// data and starts nothing.
+package stream
+
+import (
+	"time"
+
+	"github.com/eventsluice/sluice/internal/event"
+)
+
+// Record is what a stream stores: the stored form of one event, or several in
+// the aggregated format.
+type Record struct {
+	// PartitionKey is the key of the bucket that all events in the record
+	// belong to: 1 to 256 characters.
+	PartitionKey string
+	Data         []byte
+}
+
+// Result is the fate of one record of a write.
+type Result struct {
+	// Sequence is where the record was stored; meaningful only if Err is nil.
+	Sequence string
+	// Err is nil if the record is durable. Otherwise it is classified:
+	// fault.Throttled and fault.Unavailable say that it was not stored,
+	// fault.TooLarge that it never will be, and any other kind that its fate
+	// is unknown.
+	Err error
+}
+
+// Entry is one write as readers get it back: the records that were stored
+// together, at one position of the stream.
+type Entry struct {
+	// Position grows along the stream, by one or more. The first is 1.
+	Position uint64
+	// StoredAt is when the stream took it.
+	StoredAt time.Time
+	Records  []Record
+}
+
+// Batch holds the events of one request on their way to the stream, and after
+// the write the fate of each. The zero value is empty and ready; Reset makes
+// it so again and keeps its memory. It is not safe for concurrent use.
+type Batch struct {
+	data  []byte
+	items []item
+}
+
+type item struct {
+	hash       uint64 // of the partition key
+	start, end int    // of the stored form in data
+	err        error
+}
+
+// Add encodes an event into the batch and returns its index.
+func (b *Batch) Add(e *event.Event) int {
+	start := len(b.data)
+	b.data = e.Append(b.data)
+	b.items = append(b.items, item{hash: event.Hash(e.PartitionKey()), start: start, end: len(b.data)})
+	return len(b.items) - 1
+}
+
+// Len returns the number of events, Size their bytes in stored form.
+func (b *Batch) Len() int  { return len(b.items) }
+func (b *Batch) Size() int { return len(b.data) }
+
+// Event returns the stored form of event i. It is valid until Reset.
+func (b *Batch) Event(i int) []byte { return b.data[b.items[i].start:b.items[i].end] }
+
+// Hash returns the hash of the partition key of event i.
+func (b *Batch) Hash(i int) uint64 { return b.items[i].hash }
+
+// Fail records that event i is not durable, and why. The producer calls it.
+func (b *Batch) Fail(i int, err error) { b.items[i].err = err }
+
+// Err returns why event i is not durable; nil if it is. It means something
+// only after the producer's Put has returned.
+func (b *Batch) Err(i int) error { return b.items[i].err }
+
+// Reset empties the batch and keeps its memory.
+func (b *Batch) Reset() {
+	clear(b.items)
+	b.data, b.items = b.data[:0], b.items[:0]
+}
