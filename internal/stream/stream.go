@@ -20,6 +20,9 @@ type Record struct {
 	// belong to: 1 to 256 characters.
 	PartitionKey string
 	Data         []byte
+	// Events is the number of events in Data, for accounting. A writer sets
+	// it; a reader gets it only from streams that keep it.
+	Events int
 }
 
 // Result is the fate of one record of a write.
