@@ -50,3 +50,35 @@ func (in *Intake) Accepted(n int) { in.accepted.Add(uint64(n)) }
 
 // Rejected counts events that were turned away.
 func (in *Intake) Rejected(r Reason, n int) { in.rejected[r].Add(uint64(n)) }
+
+// Opening is what an Intake starts from after a restart.
+type Opening struct {
+	Accepted uint64            `json:"accepted"`
+	Rejected map[string]uint64 `json:"rejected"`
+}
+
+// Open sets the balance that an Intake starts from: what the stream holds has
+// been accepted, and what had been rejected until the last Balance was kept
+// has been rejected. Events that had been received and were neither are
+// gone with the process that knew them; nobody was told that they are safe.
+func (in *Intake) Open(o Opening) {
+	total := o.Accepted
+	for r, name := range reasonNames {
+		n := o.Rejected[name]
+		in.rejected[r].Store(n)
+		total += n
+	}
+	in.accepted.Store(o.Accepted)
+	in.received.Store(total)
+}
+
+// Balance returns what Open needs to go on from here.
+func (in *Intake) Balance() Opening {
+	o := Opening{Accepted: in.accepted.Load(), Rejected: map[string]uint64{}}
+	for r, name := range reasonNames {
+		if n := in.rejected[r].Load(); n > 0 {
+			o.Rejected[name] = n
+		}
+	}
+	return o
+}
