@@ -1,0 +1,85 @@
+# Everything that is done to this repository by hand. `make` lists it.
+
+SHELL := /bin/sh
+GO    ?= go
+TOOLS := $(CURDIR)/.tools/bin
+
+GOLANGCI_LINT_VERSION := v2.15.0
+GOVULNCHECK_VERSION   := v1.9.0
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# FUZZTIME is how long each fuzz target runs. BENCH goes to the benchmark:
+# make bench BENCH="-rounds 3 -duration 5s".
+FUZZTIME ?= 10s
+BENCH    ?=
+# TEST goes to go test: make test TEST="-run Ledger ./internal/ledger".
+TEST     ?= ./...
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test bench lint fmt vet vuln fuzz clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## everything on this machine, as `go run ./cmd/sluice`
+	$(GO) run ./cmd/sluice
+
+build: ## the binary, static, in bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/sluice ./cmd/sluice
+
+# What a machine lacks is said here, in one line each, for go test does not
+# show why a test was skipped. With CI=true nothing is skipped: a test that
+# lacks something fails.
+define probe
+race=-race; \
+printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | $$($(GO) env CC) -x c -o /dev/null - 2>/dev/null || race=; \
+lacks() { if [ "$$CI" = true ]; then echo "CI=true, and there is no $$1" >&2; exit 1; fi; echo "skipped: $$2, for there is no $$1"; }; \
+[ -n "$$race" ] || lacks "C compiler (gcc, libc6-dev)" "the race detector"; \
+PATH="$$PATH:$$(ls -d /usr/lib/postgresql/*/bin /opt/homebrew/opt/postgresql*/bin 2>/dev/null | tr '\n' ':')"; \
+command -v initdb >/dev/null || lacks "PostgreSQL server (postgresql)" "the tests against PostgreSQL"; \
+command -v node >/dev/null && command -v npm >/dev/null || lacks "Node.js (nodejs, npm)" "the test with an SDK from npm"
+endef
+
+test: ## every test; parts that this machine lacks are skipped, with a line saying so
+	@$(probe); export CGO_ENABLED=$${race:+1}; \
+	$(GO) test $$race -timeout 15m $(TEST)
+
+bench: ## sluice beside a bare net/http + chi handler: rate, latency, CPU per event
+	$(GO) run ./internal/bench $(BENCH)
+
+lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## format, vet and golangci-lint
+	@unformatted=$$(gofmt -l cmd internal); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$< run ./...
+
+fmt: ## gofmt on everything
+	gofmt -w cmd internal
+
+vuln: $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION) ## known vulnerabilities in what is called
+	$< ./...
+
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@$(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | while read -r package; do \
+		listed=$$($(GO) test -list '^Fuzz' "$$package" </dev/null) || { echo "$$listed"; exit 1; }; \
+		echo "$$listed" | sed -n '/^Fuzz/p' | while read -r target; do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null || exit 1; \
+		done || exit 1; \
+	done
+
+clean: ## what make made
+	rm -rf bin .tools
+
+# Tools are built from source into .tools, at versions that are the same
+# everywhere; a new version is a new file name, so that it is built.
+$(TOOLS)/golangci-lint-%:
+	@echo "building golangci-lint $*, once"
+	@mkdir -p $(TOOLS)
+	@GOBIN=$(TOOLS) GOFLAGS= $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$*
+	@mv $(TOOLS)/golangci-lint $@
+
+$(TOOLS)/govulncheck-%:
+	@echo "building govulncheck $*, once"
+	@mkdir -p $(TOOLS)
+	@GOBIN=$(TOOLS) GOFLAGS= $(GO) install golang.org/x/vuln/cmd/govulncheck@$*
+	@mv $(TOOLS)/govulncheck $@
