@@ -1,0 +1,225 @@
+// Package architecture holds the tests that keep the shape of the repository:
+// which package may import which, and which alone knows a library.
+package architecture
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/eventsluice/sluice/"
+
+// everything, as a value of arrows, stands for all packages but commands.
+const everything = "*"
+
+// arrows says which packages of ours a package may import, beside those of its
+// own folder and the folders below it. Arrows point inward: from programs to
+// hosts, from hosts to stages, from stages to words. A new folder below
+// internal gets a line here, and whoever writes it decides where it stands.
+var arrows = map[string][]string{
+	// Words: they import nothing of ours.
+	"internal/event": {},
+	"internal/fault": {},
+	"internal/retry": {},
+
+	// What several stages share.
+	"internal/document":  {"internal/fault", "internal/retry"},
+	"internal/ledger":    {"internal/event", "internal/fault"},
+	"internal/telemetry": {"internal/event", "internal/fault", "internal/ledger", "internal/connector"},
+
+	// Stages, in the order of the data. A stage hands on through interfaces
+	// that it declares, so that it knows none of those after it.
+	"internal/stream":     {"internal/event", "internal/fault", "internal/retry", "internal/ledger", "internal/telemetry"},
+	"internal/edge":       {"internal/event", "internal/fault", "internal/retry", "internal/document", "internal/ledger", "internal/stream", "internal/telemetry", "internal/deadletter"},
+	"internal/router":     {"internal/event", "internal/fault", "internal/document", "internal/stream", "internal/telemetry"},
+	"internal/connector":  {"internal/event", "internal/fault", "internal/retry", "internal/ledger", "internal/stream", "internal/router", "internal/telemetry", "internal/deadletter"},
+	"internal/deadletter": {"internal/event", "internal/fault", "internal/retry", "internal/stream"},
+
+	// Hosts implement the interfaces of the stages, and do not know each other.
+	"internal/engine": {"internal/event", "internal/fault", "internal/retry", "internal/stream", "internal/connector", "internal/deadletter", "internal/ledger", "internal/telemetry"},
+	"internal/cloud":  {"internal/event", "internal/fault", "internal/retry", "internal/stream", "internal/connector", "internal/deadletter", "internal/ledger", "internal/telemetry", "internal/router", "internal/document"},
+
+	// Programs. Only app knows everything, and commands know only app.
+	"internal/app": {everything},
+	"cmd":          {"internal/app"},
+
+	// Tools and tests that look at the program from outside.
+	"internal/architecture": {},
+	"internal/bench":        {},
+	"internal/e2e":          {},
+	"internal/testenv":      {},
+}
+
+// libraries says who alone may import a library.
+var libraries = map[string][]string{
+	"github.com/nats-io/":             {"internal/engine"},
+	"github.com/go-chi/chi":           {"internal/edge", "internal/app", "internal/bench"},
+	"github.com/aws/":                 {"internal/cloud"},
+	"github.com/jackc/pgx":            {"internal/connector/postgres", "internal/testenv"},
+	"modernc.org/sqlite":              {"internal/connector/sqlite", "internal/e2e"},
+	"cel.dev/cel-go":                  {"internal/router"},
+	"github.com/klauspost/compress":   {"internal/edge", "internal/e2e"},
+	"github.com/spf13/":               {"internal/app", "cmd"},
+	"github.com/schollz/progressbar":  {"internal/app"},
+	"github.com/prometheus/":          {"internal/telemetry", "internal/app"},
+	"go.opentelemetry.io/otel/sdk":    {"internal/telemetry"},
+	"google.golang.org/protobuf":      {"internal/stream"},
+	"github.com/rogpeppe/go-internal": {"internal/app", "internal/e2e", "cmd"},
+}
+
+// pkg is what go list says of a package.
+type pkg struct {
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+}
+
+// folder returns where a package of ours stands, such as "internal/edge/source".
+func folder(importPath string) (string, bool) {
+	return strings.CutPrefix(importPath, module)
+}
+
+// within reports whether a folder is one of the others or below one.
+func within(dir string, others []string) bool {
+	return slices.ContainsFunc(others, func(other string) bool {
+		return dir == other || strings.HasPrefix(dir, other+"/")
+	})
+}
+
+// home returns the key of arrows that a folder belongs to.
+func home(dir string) (string, bool) {
+	for key := range arrows {
+		if within(dir, []string{key}) {
+			return key, true
+		}
+	}
+	return "", false
+}
+
+// forTests reports whether a package is a double or a helper that only tests
+// may import: its name ends in "test", or it is testenv.
+func forTests(dir string) bool {
+	return strings.HasSuffix(dir, "test") || within(dir, []string{"internal/testenv"})
+}
+
+// faults returns what is wrong with the imports of a package, one line each.
+func faults(p pkg) []string {
+	dir, _ := folder(p.ImportPath)
+	key, known := home(dir)
+	if !known {
+		return []string{dir + " has no line in the table of arrows"}
+	}
+	var out []string
+	check := func(imports []string, inTest bool) {
+		for _, path := range imports {
+			target, ours := folder(path)
+			switch {
+			case !ours:
+				for library, allowed := range libraries {
+					if strings.HasPrefix(path, library) && !within(dir, allowed) {
+						out = append(out, dir+" imports "+path+": only "+strings.Join(allowed, ", ")+" may")
+					}
+				}
+			case forTests(target):
+				if !inTest && !forTests(dir) {
+					out = append(out, dir+" imports "+target+", which is for tests")
+				}
+			case within(target, []string{key}), inTest && within(target, []string{dir}):
+			case slices.Contains(arrows[key], everything) && !within(target, []string{"cmd"}):
+			case !within(target, arrows[key]):
+				out = append(out, dir+" imports "+target+": the arrow points outward")
+			}
+		}
+	}
+	check(p.Imports, false)
+	check(p.TestImports, true)
+	check(p.XTestImports, true)
+	return out
+}
+
+func TestImportsPointInward(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		for _, fault := range faults(p) {
+			t.Error(fault)
+		}
+	}
+}
+
+func TestConnectorsDoNotKnowEachOther(t *testing.T) {
+	t.Parallel()
+	const connectors = "internal/connector/"
+	shared := []string{"internal/connector/delivery", "internal/connector/connectortest"}
+	for _, p := range packages(t) {
+		dir, _ := folder(p.ImportPath)
+		if !strings.HasPrefix(dir, connectors) || within(dir, shared) {
+			continue
+		}
+		for _, path := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			target, ours := folder(path)
+			if ours && target != dir && strings.HasPrefix(target, connectors) && !within(target, shared) {
+				t.Errorf("%s imports %s: what connectors share stands in internal/connector", dir, target)
+			}
+		}
+	}
+}
+
+func TestTheTableFindsWhatItIsFor(t *testing.T) {
+	t.Parallel()
+	for name, p := range map[string]pkg{
+		"a word that knows a stage":        {ImportPath: module + "internal/event", Imports: []string{module + "internal/stream"}},
+		"a stage that knows a host":        {ImportPath: module + "internal/edge", Imports: []string{module + "internal/engine"}},
+		"a stage that knows NATS":          {ImportPath: module + "internal/router", Imports: []string{"github.com/nats-io/nats.go/jetstream"}},
+		"a folder below that knows chi":    {ImportPath: module + "internal/connector/webhook", Imports: []string{"github.com/go-chi/chi/v5"}},
+		"a command that knows a stage":     {ImportPath: module + "cmd/sluice", Imports: []string{module + "internal/edge"}},
+		"a program that knows a double":    {ImportPath: module + "internal/app", Imports: []string{module + "internal/stream/streamtest"}},
+		"a test of a word, knowing a host": {ImportPath: module + "internal/fault", TestImports: []string{module + "internal/engine"}},
+		"a folder nobody has placed":       {ImportPath: module + "internal/misc"},
+	} {
+		if len(faults(p)) == 0 {
+			t.Errorf("%s: not found", name)
+		}
+	}
+	for name, p := range map[string]pkg{
+		"app knows all":                {ImportPath: module + "internal/app", Imports: []string{module + "internal/engine", module + "internal/connector/webhook"}},
+		"a command knows app":          {ImportPath: module + "cmd/sluice", Imports: []string{module + "internal/app"}},
+		"a test knows a double":        {ImportPath: module + "internal/engine", XTestImports: []string{module + "internal/stream/streamtest", module + "internal/engine"}},
+		"a folder knows the one above": {ImportPath: module + "internal/edge/source", Imports: []string{module + "internal/edge"}},
+		"the engine knows NATS":        {ImportPath: module + "internal/engine", Imports: []string{"github.com/nats-io/nats-server/v2/server"}},
+	} {
+		if found := faults(p); len(found) > 0 {
+			t.Errorf("%s: %v", name, found)
+		}
+	}
+}
+
+// packages lists the packages of this module.
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-json=ImportPath,Imports,TestImports,XTestImports", module+"...")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, &stderr)
+	}
+	var all []pkg
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) < len(arrows)/2 {
+		t.Fatalf("go list found only %d packages", len(all))
+	}
+	return all
+}
