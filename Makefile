@@ -25,7 +25,7 @@ run: ## everything on this machine, as `go run ./cmd/sluice`
 	$(GO) run ./cmd/sluice
 
 build: ## the binary, static, in bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/sluice ./cmd/sluice
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X github.com/eventsluice/sluice/internal/app.version=$(VERSION)" -o bin/sluice ./cmd/sluice
 
 # What a machine lacks is said here, in one line each, for go test does not
 # show why a test was skipped. With CI=true nothing is skipped: a test that
