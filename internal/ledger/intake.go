@@ -82,3 +82,12 @@ func (in *Intake) Balance() Opening {
 	}
 	return o
 }
+
+// RejectedBy calls yield with the events rejected for each reason.
+func (in *Intake) RejectedBy(yield func(Reason, uint64) bool) {
+	for r := range reasons {
+		if !yield(r, in.rejected[r].Load()) {
+			return
+		}
+	}
+}
