@@ -1,0 +1,368 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/eventsluice/sluice/internal/deadletter"
+	"github.com/eventsluice/sluice/internal/fault"
+)
+
+const (
+	queuePrefix       = "sluice.letters."
+	queueStreamPrefix = "SLUICE_LETTERS_"
+	// destinationMetadata is where a queue's stream has the name of its
+	// destination, which its own name may only hint at.
+	destinationMetadata = "sluice_destination"
+
+	// A Put is written in batches, each whole or not at all and with one fsync
+	// at its end. The server takes 1000 messages in a batch
+	// (server.streamDefaultMaxAtomicBatchSize).
+	batchLetters = 500
+	batchBytes   = 4 << 20
+	// deletesAtOnce is how many deletions are in flight; the server works off
+	// requests to its API in order.
+	deletesAtOnce = 16
+)
+
+// queueKind is what a queue is for.
+type queueKind string
+
+const (
+	parkedQueue     queueKind = "parked"
+	deadQueue       queueKind = "dead"
+	quarantineQueue queueKind = "quarantine"
+)
+
+// Queue is a queue of letters: a stream with one subject per letter, so that a
+// letter put again replaces the one of its ID.
+type Queue struct {
+	engine *Engine
+	kind   queueKind
+	// destination is empty for the quarantine.
+	destination string
+	// name is the stream's, prefix what its subjects begin with.
+	name, prefix string
+	maxBytes     int64
+
+	discarded atomic.Uint64
+
+	mu     sync.Mutex
+	stream jetstream.Stream // nil as long as it is not known to exist
+}
+
+var _ deadletter.Queue = (*Queue)(nil)
+
+func (e *Engine) newQueue(kind queueKind, destination string) *Queue {
+	q := &Queue{engine: e, kind: kind, destination: destination, maxBytes: e.cfg.MaxQueueBytes}
+	if kind == quarantineQueue {
+		q.maxBytes = e.cfg.MaxQuarantineBytes
+		q.name = queueStreamPrefix + string(kind)
+		q.prefix = queuePrefix + string(kind) + "."
+		return q
+	}
+	q.name = queueStreamPrefix + string(kind) + "_" + fileToken(destination)
+	q.prefix = queuePrefix + string(kind) + "." + fileToken(destination) + "."
+	return q
+}
+
+func (q *Queue) config() jetstream.StreamConfig {
+	cfg := jetstream.StreamConfig{
+		Name:        q.name,
+		Description: "Sluice: letters, " + string(q.kind),
+		Subjects:    []string{q.prefix + "*"},
+		Storage:     jetstream.FileStorage,
+		Retention:   jetstream.LimitsPolicy,
+		// A letter that is waiting or dead is never pushed out by another.
+		Discard:            jetstream.DiscardNew,
+		MaxBytes:           q.maxBytes,
+		MaxMsgsPerSubject:  1,
+		MaxMsgSize:         int32(q.engine.cfg.MaxMessageBytes + messageOverhead),
+		Duplicates:         time.Second, // no message here has an id
+		AllowAtomicPublish: true,
+	}
+	if q.destination != "" {
+		cfg.Metadata = map[string]string{destinationMetadata: q.destination}
+	}
+	return cfg
+}
+
+// open returns the stream. Without create it is nil as long as nothing was
+// put.
+func (q *Queue) open(ctx context.Context, create bool) (jetstream.Stream, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.stream != nil {
+		return q.stream, nil
+	}
+	if !create {
+		_, err := q.engine.readJS.Stream(ctx, q.name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	s, err := ensureStream(ctx, q.engine.readJS, q.config())
+	q.stream = s
+	return s, err
+}
+
+func (q *Queue) subject(id string) string { return q.prefix + token(id) }
+
+// fails names the queue and what was being done.
+func (q *Queue) fails(doing string, err error) error {
+	if fault.KindOf(err) == fault.Internal {
+		err = &fault.Error{Kind: fault.Unavailable, Err: err}
+	}
+	return fmt.Errorf("%s queue of %q: %s: %w", q.kind, q.destination, doing, err)
+}
+
+// message is a letter on its way into the stream.
+type message struct {
+	subject string
+	data    []byte
+}
+
+// Put implements deadletter.Queue. Each batch of up to 500 letters is stored
+// whole or not at all.
+func (q *Queue) Put(ctx context.Context, letters []deadletter.Letter) error {
+	if len(letters) == 0 {
+		return nil
+	}
+	messages, err := q.encode(letters)
+	if err != nil {
+		return q.fails("put", err)
+	}
+	if _, err := q.open(ctx, true); err != nil {
+		return q.fails("put", err)
+	}
+	for len(messages) > 0 {
+		n, size := 0, 0
+		for n < len(messages) && n < batchLetters && (n == 0 || size+len(messages[n].data) <= batchBytes) {
+			size += len(messages[n].data)
+			n++
+		}
+		if err := q.write(ctx, messages[:n], size); err != nil {
+			return q.fails("put", err)
+		}
+		messages = messages[n:]
+	}
+	return nil
+}
+
+// encode makes the messages, one per ID: of two letters with one ID the last
+// counts.
+func (q *Queue) encode(letters []deadletter.Letter) ([]message, error) {
+	messages := make([]message, 0, len(letters))
+	index := make(map[string]int, len(letters))
+	for i := range letters {
+		if letters[i].ID == "" {
+			return nil, fault.New(fault.Invalid, "a letter needs an ID")
+		}
+		data, err := json.Marshal(&letters[i])
+		if err != nil {
+			return nil, &fault.Error{Kind: fault.Invalid, Detail: "letter " + letters[i].ID, Err: err}
+		}
+		if len(data) > q.engine.cfg.MaxMessageBytes {
+			return nil, fault.New(fault.TooLarge, "letter %s takes %d bytes, over the limit of %d",
+				letters[i].ID, len(data), q.engine.cfg.MaxMessageBytes)
+		}
+		m := message{subject: q.subject(letters[i].ID), data: data}
+		if at, twice := index[letters[i].ID]; twice {
+			messages[at] = m
+			continue
+		}
+		index[letters[i].ID] = len(messages)
+		messages = append(messages, m)
+	}
+	return messages, nil
+}
+
+// write stores one batch. An unknown outcome is tried again: putting letters
+// twice changes nothing.
+func (q *Queue) write(ctx context.Context, batch []message, size int) error {
+	for {
+		try, cancel := context.WithTimeout(ctx, ackTimeout)
+		err := q.publish(try, batch)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if refused, ok := errors.AsType[*jetstream.APIError](err); ok {
+			if q.kind == quarantineQueue && full(refused) {
+				if err := q.discard(ctx, size); err != nil {
+					return err
+				}
+				continue
+			}
+			return refusal(refused)
+		}
+		if ctx.Err() != nil || q.engine.writes.IsClosed() {
+			return &fault.Error{Kind: fault.Ambiguous, Err: err}
+		}
+		q.engine.log.Warn("no acknowledgement from the queue, putting again",
+			slog.String("queue", q.name), slog.Any("error", err))
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// The headers of an atomic batch (NATS ADR-50).
+const (
+	batchIDHeader       = "Nats-Batch-Id"
+	batchSequenceHeader = "Nats-Batch-Sequence"
+	batchCommitHeader   = "Nats-Batch-Commit"
+)
+
+// publish sends a batch and waits for the acknowledgement of the last message,
+// which stands for all.
+func (q *Queue) publish(ctx context.Context, batch []message) error {
+	last := len(batch) - 1
+	if last == 0 {
+		_, err := q.engine.js.Publish(ctx, batch[0].subject, batch[0].data)
+		return err
+	}
+	id := nuid.Next()
+	for i, m := range batch[:last] {
+		msg := &nats.Msg{Subject: m.subject, Data: m.data, Header: nats.Header{
+			batchIDHeader: {id}, batchSequenceHeader: {strconv.Itoa(i + 1)}}}
+		if err := q.engine.writes.PublishMsg(msg); err != nil {
+			return err
+		}
+	}
+	_, err := q.engine.js.PublishMsg(ctx, &nats.Msg{Subject: batch[last].subject, Data: batch[last].data,
+		Header: nats.Header{batchIDHeader: {id}, batchSequenceHeader: {strconv.Itoa(last + 1)}, batchCommitHeader: {"1"}}},
+		jetstream.WithRetryAttempts(0))
+	return err
+}
+
+// discard makes room in the quarantine: the oldest letters go, an eighth of
+// the budget at once or what is needed.
+func (q *Queue) discard(ctx context.Context, size int) error {
+	s, err := q.open(ctx, true)
+	if err != nil {
+		return err
+	}
+	info, err := s.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if info.State.Msgs == 0 {
+		return fault.New(fault.TooLarge, "the letters take more than the whole budget of the quarantine")
+	}
+	perLetter := max(info.State.Bytes/info.State.Msgs, 1)
+	room := max(uint64(q.maxBytes)/8, 2*uint64(size))
+	keep := info.State.Msgs - min(info.State.Msgs, room/perLetter+1)
+	if keep == 0 {
+		err = s.Purge(ctx)
+	} else {
+		err = s.Purge(ctx, jetstream.WithPurgeKeep(keep))
+	}
+	if err != nil {
+		return err
+	}
+	q.discarded.Add(info.State.Msgs - keep)
+	q.engine.log.Warn("the quarantine is full: its oldest letters were discarded",
+		slog.Uint64("letters", info.State.Msgs-keep), slog.Int64("budget_bytes", q.maxBytes))
+	return nil
+}
+
+// Discarded returns how many letters were pushed out by newer ones since Open.
+// Only the quarantine does so.
+func (q *Queue) Discarded() uint64 { return q.discarded.Load() }
+
+// Scan implements deadletter.Queue. The cursor is the letter's sequence number
+// in the stream. Letters put during a scan are not part of it.
+func (q *Queue) Scan(ctx context.Context, after uint64, yield func(cursor uint64, l deadletter.Letter) bool) error {
+	s, err := q.open(ctx, false)
+	if s == nil || err != nil {
+		return q.failsIf("scan", err)
+	}
+	var bad error
+	err = q.engine.scan(ctx, s, after+1, false, func(m jetstream.Msg, sequence uint64, _ time.Time) bool {
+		var l deadletter.Letter
+		if bad = json.Unmarshal(m.Data(), &l); bad != nil {
+			return false
+		}
+		return yield(sequence, l)
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return q.failsIf("scan", errors.Join(err, bad))
+}
+
+// Get implements deadletter.Queue.
+func (q *Queue) Get(ctx context.Context, id string) (l deadletter.Letter, err error) {
+	s, err := q.open(ctx, false)
+	if err != nil {
+		return l, q.fails("get", err)
+	}
+	if s == nil {
+		return l, fault.New(fault.NotFound, "no letter %s", id)
+	}
+	m, err := s.GetLastMsgForSubject(ctx, q.subject(id))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return l, fault.New(fault.NotFound, "no letter %s", id)
+	}
+	if err != nil {
+		return l, q.fails("get", err)
+	}
+	return l, q.failsIf("get", json.Unmarshal(m.Data, &l))
+}
+
+// Delete implements deadletter.Queue.
+func (q *Queue) Delete(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	s, err := q.open(ctx, false)
+	if s == nil || err != nil {
+		return q.failsIf("delete", err)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(deletesAtOnce)
+	for _, id := range ids {
+		group.Go(func() error {
+			return s.Purge(ctx, jetstream.WithPurgeSubject(q.subject(id)))
+		})
+	}
+	return q.failsIf("delete", group.Wait())
+}
+
+// Count implements deadletter.Queue.
+func (q *Queue) Count(ctx context.Context) (uint64, error) {
+	s, err := q.open(ctx, false)
+	if s == nil || err != nil {
+		return 0, q.failsIf("count", err)
+	}
+	info, err := s.Info(ctx)
+	if err != nil {
+		return 0, q.fails("count", err)
+	}
+	return info.State.Msgs, nil
+}
+
+// failsIf is fails for an error that may be nil.
+func (q *Queue) failsIf(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return q.fails(doing, err)
+}

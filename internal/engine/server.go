@@ -1,0 +1,130 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// readyTimeout bounds the wait for the server's own recovery. It reads the
+// index of every stream, and the last seconds of the event stream.
+const readyTimeout = 2 * time.Minute
+
+// embedded is a JetStream server inside this process. It listens nowhere: the
+// only way in is InProcessConn, which gives the next connection to the server
+// that runs at that moment.
+type embedded struct {
+	opts server.Options
+	log  *slog.Logger
+	// wrap, if not nil, stands between the server and each connection. Tests
+	// lose replies with it.
+	wrap func(net.Conn) net.Conn
+
+	mu  sync.Mutex
+	srv *server.Server
+}
+
+func newEmbedded(cfg Config, log *slog.Logger) *embedded {
+	return &embedded{
+		log:  log,
+		wrap: cfg.wrapConn,
+		opts: server.Options{
+			ServerName: "sluice",
+			DontListen: true,
+			NoSigs:     true,
+			JetStream:  true,
+			// The server adds "jetstream" itself.
+			StoreDir: cfg.Dir,
+			// A write is on the disk before it is acknowledged. Everything that
+			// this package promises rests on this line.
+			SyncAlways: true,
+			// What bounds the disk is the budget of each stream; the sum is not
+			// known here. The server refuses a negative or zero value.
+			JetStreamMaxStore:      1 << 60,
+			JetStreamMaxMemory:     64 << 20,
+			DisableJetStreamBanner: true,
+			MaxPayload:             int32(cfg.MaxMessageBytes + messageOverhead),
+			// A reader may be behind by what it asked for (readAhead); a
+			// connection that carries many readers must not be cut for it.
+			MaxPending: 1 << 30,
+			MaxConn:    16,
+		},
+	}
+}
+
+// start runs a server on the store and waits until its streams are recovered.
+func (h *embedded) start() error {
+	opts := h.opts
+	srv, err := server.NewServer(&opts)
+	if err != nil {
+		return fmt.Errorf("configure the embedded server: %w", err)
+	}
+	srv.SetLoggerV2(&serverLog{log: h.log}, false, false, false)
+	srv.Start()
+	if !srv.ReadyForConnections(readyTimeout) || !srv.JetStreamEnabled() {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+		return fmt.Errorf("the embedded server did not start on %s: see the log",
+			filepath.Join(opts.StoreDir, server.JetStreamStoreDir))
+	}
+	h.mu.Lock()
+	h.srv = srv
+	h.mu.Unlock()
+	return nil
+}
+
+// stop ends the server and waits until its files are closed.
+func (h *embedded) stop() {
+	h.mu.Lock()
+	srv := h.srv
+	h.srv = nil
+	h.mu.Unlock()
+	if srv != nil {
+		srv.Shutdown()
+		srv.WaitForShutdown()
+	}
+}
+
+// InProcessConn implements nats.InProcessConnProvider.
+func (h *embedded) InProcessConn() (net.Conn, error) {
+	h.mu.Lock()
+	srv := h.srv
+	h.mu.Unlock()
+	if srv == nil {
+		return nil, os.ErrClosed
+	}
+	conn, err := srv.InProcessConn()
+	if err == nil && h.wrap != nil {
+		conn = h.wrap(conn)
+	}
+	return conn, err
+}
+
+// serverLog writes the server's own lines to our log. They are for whoever
+// knows NATS, so nothing of it is more than a warning: what an operator must
+// act on is said by the operation that fails.
+type serverLog struct{ log *slog.Logger }
+
+func (l *serverLog) Noticef(format string, v ...any) { l.debug(format, v) }
+func (l *serverLog) Debugf(format string, v ...any)  { l.debug(format, v) }
+func (l *serverLog) Tracef(format string, v ...any)  { l.debug(format, v) }
+func (l *serverLog) Warnf(format string, v ...any)   { l.warn(format, v) }
+func (l *serverLog) Errorf(format string, v ...any)  { l.warn(format, v) }
+
+// Fatalf does not end the process, as the server's own logger would: start
+// sees that JetStream is not enabled and says so.
+func (l *serverLog) Fatalf(format string, v ...any) { l.warn(format, v) }
+
+func (l *serverLog) debug(format string, v []any) {
+	l.log.Debug("nats server", slog.String("line", fmt.Sprintf(format, v...)))
+}
+
+func (l *serverLog) warn(format string, v []any) {
+	l.log.Warn("nats server", slog.String("line", fmt.Sprintf(format, v...)))
+}

@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Stats describes the event stream at one moment.
+type Stats struct {
+	// Bytes are used on the disk, of Budget at most.
+	Bytes, Budget uint64
+	// First and Last are the positions of the oldest entry retained and of the
+	// newest. With no entry retained, First is Last+1.
+	First, Last uint64
+	// Entries are retained.
+	Entries uint64
+	// Stored events since the stream began; Trimmed of them were discarded
+	// after every destination had settled them.
+	Stored, Trimmed uint64
+}
+
+// Stats asks the stream how it is.
+func (ev *Events) Stats(ctx context.Context) (Stats, error) {
+	info, err := ev.stream.Info(ctx)
+	if err != nil {
+		return Stats{}, unavailable(err, "ask for the size of the stream")
+	}
+	ev.census.mu.Lock()
+	trimmed := ev.census.marks[0].Events
+	ev.census.mu.Unlock()
+	return Stats{
+		Bytes:   info.State.Bytes,
+		Budget:  uint64(ev.engine.cfg.MaxBytes),
+		First:   firstPosition(info),
+		Last:    info.State.LastSeq,
+		Entries: info.State.Msgs,
+		Stored:  ev.Stored(),
+		Trimmed: trimmed,
+	}, nil
+}
+
+// Trim is told that every destination has settled the entries up to and
+// including upTo. It discards of them what is older than the retention, and
+// the oldest while the stream takes more than half of its budget. It works in
+// units of a thousandth of the budget, and is cheap when there is nothing to
+// do.
+func (ev *Events) Trim(ctx context.Context, upTo uint64) error {
+	to, ok := ev.census.trimTo(upTo, time.Now().Add(-ev.engine.cfg.Retention), uint64(ev.engine.cfg.MaxBytes/2))
+	if !ok {
+		return nil
+	}
+	// The count of what goes must be kept before it goes. A crash in between
+	// leaves entries that are counted and will be trimmed again.
+	if err := ev.census.save(ctx); err != nil {
+		return unavailable(err, "save the census before a trim")
+	}
+	if err := ev.stream.Purge(ctx, jetstream.WithPurgeSequence(to.Position+1)); err != nil {
+		return unavailable(err, "trim the stream up to %d", to.Position)
+	}
+	ev.census.trimmed(to)
+	ev.log.Debug("event stream trimmed", slog.Uint64("position", to.Position),
+		slog.Uint64("events", to.Events), slog.String("settled", fmt.Sprint(upTo)))
+	return nil
+}
