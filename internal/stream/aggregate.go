@@ -4,6 +4,7 @@ import (
 	"crypto/md5"
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // The aggregated record is the format of the Kinesis Producer Library: several
@@ -112,6 +113,9 @@ func (a *Aggregate) Add(event []byte) {
 	}
 	a.buf, a.n = buf, a.n+1
 }
+
+// Grow makes room for size more bytes without another allocation.
+func (a *Aggregate) Grow(size int) { a.buf = slices.Grow(a.buf, size) }
 
 // Len returns the number of events.
 func (a *Aggregate) Len() int { return a.n }

@@ -1,0 +1,80 @@
+package producer
+
+import (
+	"math"
+	"time"
+)
+
+// Stats are the figures of a Producer since it was made. They are taken at one
+// moment and agree with each other:
+//
+//	Events = Accepted + Rejected + Undecided + WaitingEvents + FlyingEvents
+type Stats struct {
+	// Puts were answered, in PutTime together, from the call of Put until the
+	// fate of the last of its events was known or its sender left. Abandoned
+	// ones are those whose sender left.
+	Puts, Abandoned uint64
+	PutTime         time.Duration
+
+	// Events were handed to Put; each ends in one of the three below.
+	Events uint64
+	// Accepted became durable.
+	Accepted uint64
+	// Rejected were not stored: turned away, too large or given up.
+	Rejected uint64
+	// Undecided may or may not be stored: Run ended before that was known.
+	Undecided uint64
+
+	// Calls to PutRecords ended, taking CallTime together. They stored Records
+	// records of Bytes bytes, data and partition keys.
+	Calls, Records, Bytes uint64
+	CallTime              time.Duration
+	// Attempts of records that failed, by what is known of the record after
+	// it. All but those too large were tried again, unless given up.
+	Throttled, Unavailable, Ambiguous, TooLarge uint64
+
+	// FlyingCalls, FlyingRecords and FlyingEvents are in a call now;
+	// WaitingEvents wait for one. Resting is the buckets that wait to retry.
+	FlyingCalls, FlyingRecords, FlyingEvents, WaitingEvents, Resting int
+	// BufferedBytes is the memory that holds events; FreeBytes is kept for
+	// the next ones.
+	BufferedBytes, FreeBytes int
+}
+
+// Stats returns the figures of this moment.
+func (p *Producer) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.stats
+	s.BufferedBytes, s.FreeBytes = p.held, p.freeBytes
+	return s
+}
+
+// meter estimates how many bytes a second become durable: a mean over the
+// past in which what is older counts less and less.
+type meter struct {
+	bytes float64 // weighted
+	at    time.Time
+}
+
+const meterWindow = 5 * time.Second
+
+func (m *meter) add(now time.Time, n int) {
+	if elapsed := now.Sub(m.at); elapsed > 0 {
+		m.bytes *= math.Exp(-elapsed.Seconds() / meterWindow.Seconds())
+		m.at = now
+	}
+	m.bytes += float64(n)
+}
+
+// timeFor returns how long n bytes take at the rate of late, between a second
+// and half a minute: the bounds of what a sender can make use of.
+func (m *meter) timeFor(now time.Time, n int) time.Duration {
+	const shortest, longest = time.Second, 30 * time.Second
+	m.add(now, 0)
+	seconds := float64(n) / (m.bytes / meterWindow.Seconds()) // +Inf if nothing drained
+	if !(seconds < longest.Seconds()) {
+		return longest
+	}
+	return max(shortest, time.Duration(seconds*float64(time.Second)).Round(time.Second))
+}
