@@ -37,7 +37,7 @@ type Config struct {
 	MaxInFlightCalls int
 	// MaxBufferedBytes bounds the memory that holds events, from Put until
 	// their fate is known. Over it, Put turns events away at once. Buffers
-	// grow by a quarter at a time, so the heap may exceed it by as much.
+	// grow by a quarter at a time, so what is held may exceed it by as much.
 	// Default 64 MiB.
 	MaxBufferedBytes int
 

@@ -61,6 +61,8 @@ type Producer struct {
 	intake *ledger.Intake
 	cfg    Config
 	budget *rate.Limiter // retries
+	// firstBytes is the memory that a new record begins with: a few events.
+	firstBytes int
 
 	waiters sync.Pool // of *waiter
 
@@ -91,12 +93,16 @@ func New(s Stream, intake *ledger.Intake, cfg Config) (*Producer, error) {
 	}
 	cfg = cfg.withDefaults()
 	p := &Producer{
-		stream:  s,
-		intake:  intake,
-		cfg:     cfg,
-		budget:  rate.NewLimiter(rate.Limit(cfg.RetriesPerSecond), cfg.RetryBurst),
-		buckets: make([]bucket, cfg.Buckets),
-		ready:   queue{ring: make([]*bucket, cfg.Buckets)},
+		stream:     s,
+		intake:     intake,
+		cfg:        cfg,
+		budget:     rate.NewLimiter(rate.Limit(cfg.RetriesPerSecond), cfg.RetryBurst),
+		buckets:    make([]bucket, cfg.Buckets),
+		firstBytes: min(4<<10, cfg.MaxRecordBytes, cfg.MaxBufferedBytes/(4*cfg.Buckets)),
+		ready:      queue{ring: make([]*bucket, cfg.Buckets)},
+	}
+	if cfg.OneEventPerRecord {
+		p.firstBytes = 0
 	}
 	for i := range p.buckets {
 		p.buckets[i].key = BucketKey(i)
@@ -173,7 +179,7 @@ func (p *Producer) take(w *waiter, b *stream.Batch) error {
 		}
 		r := bucket.last
 		if r == nil || !r.room(len(event), &p.cfg) {
-			r = p.newRecord(bucket)
+			r = p.newRecord(bucket, len(event))
 			bucket.pushBack(r)
 			if bucket.state == idle {
 				bucket.state = ready
@@ -215,19 +221,25 @@ var (
 	errBatchSize = fault.New(fault.TooLarge, "the batch is larger than the gateway's memory for events")
 )
 
-// frameBytes is more than an event needs in a record besides its own bytes.
-const frameBytes = 16
+// eventBytes and recordBytes are more memory than an event and a record need
+// besides the bytes of the events.
+const eventBytes, recordBytes = 48, 256
 
 // admit decides whether there is memory for a batch.
 func (p *Producer) admit(b *stream.Batch, now time.Time) error {
-	need := b.Size() + b.Len()*frameBytes
-	if need > p.cfg.MaxBufferedBytes {
+	const most = 2 // records that a full one may have become, events being of any size
+	records := len(p.buckets) + most*b.Size()/p.cfg.MaxRecordBytes
+	if p.cfg.OneEventPerRecord {
+		records = b.Len()
+	}
+	need := b.Size() + b.Len()*eventBytes + min(records, b.Len())*(p.firstBytes+recordBytes)
+	if b.Size() > p.cfg.MaxBufferedBytes {
 		return errBatchSize
 	}
 	if p.held+need > p.cfg.MaxBufferedBytes && p.left > 0 {
 		p.prune()
 	}
-	if p.held+need <= p.cfg.MaxBufferedBytes {
+	if p.held+need <= p.cfg.MaxBufferedBytes || p.held == 0 {
 		return nil
 	}
 	return &fault.Error{
@@ -300,18 +312,15 @@ func firstError(b *stream.Batch) error {
 	return nil
 }
 
-// firstBytes is the memory that a new record begins with: a few events.
-const firstBytes = 4 << 10
-
-// newRecord returns an empty record for a bucket.
-func (p *Producer) newRecord(b *bucket) *record {
+// newRecord returns an empty record for a bucket, with room for an event.
+func (p *Producer) newRecord(b *bucket, eventSize int) *record {
 	r := p.free
-	if r == nil {
-		r = new(record)
-		r.data.Grow(min(firstBytes, p.cfg.MaxRecordBytes))
-	} else {
+	if r != nil && p.held+r.memory() <= p.cfg.MaxBufferedBytes {
 		p.free = r.next
 		p.freeBytes -= r.memory()
+	} else {
+		r = new(record)
+		r.data.Grow(max(p.firstBytes, eventSize+eventBytes))
 	}
 	r.next, r.bucket = nil, b
 	r.data.Reset(b.key, p.cfg.Format)
@@ -320,9 +329,15 @@ func (p *Producer) newRecord(b *bucket) *record {
 
 // charge brings the memory counted for r up to date.
 func (p *Producer) charge(r *record) {
-	if size := r.memory(); size != r.charged {
-		p.held += size - r.charged
-		r.charged = size
+	size := r.memory()
+	if size == r.charged {
+		return
+	}
+	p.held += size - r.charged
+	r.charged = size
+	for p.free != nil && p.held+p.freeBytes > p.cfg.MaxBufferedBytes {
+		p.freeBytes -= p.free.memory()
+		p.free = p.free.next
 	}
 }
 
@@ -344,7 +359,7 @@ func (p *Producer) release(r *record) {
 // stream takes less than MaxRecordBytes is a mistake in the configuration; it
 // costs calls, but no events.
 func (p *Producer) split(r *record) (first, second *record) {
-	first, second = p.newRecord(r.bucket), p.newRecord(r.bucket)
+	first, second = p.newRecord(r.bucket, r.data.Size()), p.newRecord(r.bucket, r.data.Size())
 	half := r.data.Len() / 2
 	shares, left := r.shares, int32(0) // left: events of shares[0] still to move
 	if len(shares) > 0 {
