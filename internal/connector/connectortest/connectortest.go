@@ -1,0 +1,295 @@
+// Package connectortest is the conformance suite of connectors. Every
+// connector passes it:
+//
+//	func TestConforms(t *testing.T) {
+//		connectortest.Run(t, connectortest.Harness{Open: open, Cannot: ...})
+//	}
+//
+// The suite knows nothing of HTTP or SQL. A Harness puts a destination into
+// the states in which things go wrong, and reads back what arrived there. The
+// suite then holds the connector to its contract: what the classes of outcome
+// promise is compared with what the destination really has.
+//
+// What is special about a destination (its statuses, its mapping) belongs into
+// the connector's own tests.
+package connectortest
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/httpcall"
+	"github.com/eventsluice/sluice/internal/event"
+)
+
+// State is a way in which a destination fails.
+type State string
+
+// The states. A Harness can put its destination into each of them, or says why
+// such a destination cannot be in it.
+const (
+	// Away: nothing answers where the destination should be, or it says that
+	// it is out of service. It takes nothing.
+	Away State = "away"
+	// Denied: the destination is there and refuses the credentials, or there is
+	// something else in its place. It takes nothing.
+	Denied State = "denied"
+	// Throttling: the destination is there and asks for patience.
+	Throttling State = "throttling"
+	// Hanging: the destination accepts the call and does not answer.
+	Hanging State = "hanging"
+	// LostAnswer: the destination takes the events, and the connection ends
+	// before it can say so.
+	LostAnswer State = "lost answer"
+	// Fussy: the destination refuses the event with the id of BadID and takes
+	// all others.
+	Fussy State = "fussy"
+)
+
+// states in the order of their tests, with the classes that a call may have.
+var states = []struct {
+	state State
+	want  []connector.Class
+}{
+	{Away, []connector.Class{connector.Retryable, connector.Throttled}},
+	{Denied, []connector.Class{connector.Auth}},
+	{Throttling, []connector.Class{connector.Throttled}},
+	{Hanging, []connector.Class{connector.Ambiguous, connector.Retryable}},
+	{LostAnswer, []connector.Class{connector.Ambiguous}},
+}
+
+// BadID is the id of the event that a Fussy destination refuses.
+const BadID = "bad-event"
+
+// Harness makes destinations for one kind of connector.
+type Harness struct {
+	// Open makes a destination: fresh, empty and working. It is stopped by
+	// t.Cleanup.
+	Open func(t *testing.T) *Destination
+	// Cannot says, for each state that Open's destinations have no way into,
+	// why this kind of destination cannot be in it.
+	Cannot map[State]string
+}
+
+// Destination is one destination under test.
+type Destination struct {
+	// Factory is the connector's, perhaps taught to trust the destination.
+	Factory connector.Factory
+	// Settings lead the connector there. They must be such that a call to a
+	// Hanging destination is bounded by the context of Send.
+	Settings json.RawMessage
+	// DataDir is given to the connector as connector.Env.DataDir.
+	DataDir string
+	// Secrets must never be seen in a Result, an error or a log: passwords,
+	// keys, tokens, signatures' keys.
+	Secrets []string
+	// Enter puts the destination into a state; leave makes it work again.
+	// States that the Harness Cannot are not in it.
+	Enter map[State]func(t *testing.T) (leave func())
+	// Arrived returns the ids of the events that the destination has, in the
+	// order in which it took them, one that it took twice twice.
+	Arrived func(t *testing.T) []string
+}
+
+// Run runs the suite.
+func Run(t *testing.T, h Harness) {
+	t.Run("plan", func(t *testing.T) { testPlan(t, h) })
+	t.Run("send", func(t *testing.T) { testSend(t, h) })
+	t.Run("states", func(t *testing.T) { testStates(t, h) })
+	t.Run("settings", func(t *testing.T) { testSettings(t, h) })
+}
+
+// bench is a connector and its destination, set up for one test.
+type bench struct {
+	*Destination
+	t    *testing.T
+	h    Harness
+	conn connector.Connector
+	log  *logBuffer
+}
+
+func setUp(t *testing.T, h Harness) *bench {
+	t.Helper()
+	d := h.Open(t)
+	b := &bench{Destination: d, t: t, h: h, log: &logBuffer{}}
+	b.conn = b.connect()
+	t.Cleanup(func() { b.noSecret("log", b.log.String()) })
+	return b
+}
+
+// connect makes another connector to the same destination.
+func (b *bench) connect() connector.Connector {
+	b.t.Helper()
+	conn, err := b.Factory(b.Settings, b.env())
+	if err != nil {
+		b.t.Fatalf("factory: %v", err)
+	}
+	b.t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			b.t.Errorf("close: %v", err)
+		}
+	})
+	return conn
+}
+
+func (b *bench) env() connector.Env {
+	return connector.Env{
+		Destination: "conformance", DataDir: b.DataDir,
+		Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+}
+
+// plan plans deliveries and checks the form of the plan.
+func (b *bench) plan(deliveries []connector.Delivery) connector.Plan {
+	b.t.Helper()
+	plan := b.conn.Plan(deliveries)
+	b.checkPlan(deliveries, plan)
+	return plan
+}
+
+// send makes all calls of a plan, one after another, and returns the results
+// by event.
+func (b *bench) send(deliveries []connector.Delivery, plan connector.Plan) []connector.Result {
+	b.t.Helper()
+	results := make([]connector.Result, len(deliveries))
+	for _, done := range plan.Done {
+		results[done.Event] = done.Result
+	}
+	for _, call := range plan.Calls {
+		for i, result := range b.sendCall(b.t.Context(), call) {
+			results[call.Events[i]] = result
+		}
+	}
+	return results
+}
+
+// deliver plans and sends.
+func (b *bench) deliver(deliveries []connector.Delivery) []connector.Result {
+	b.t.Helper()
+	return b.send(deliveries, b.plan(deliveries))
+}
+
+// checkResults holds results to the bounds of connector.Result.
+func (b *bench) checkResults(call connector.Call, results []connector.Result) {
+	b.t.Helper()
+	if len(results) != len(call.Events) {
+		b.t.Fatalf("%d results for a call of %d events", len(results), len(call.Events))
+	}
+	for i, r := range results {
+		for _, text := range []struct {
+			name, text string
+			limit      int
+		}{
+			{"code", r.Code, httpcall.MaxMessage}, {"message", r.Message, httpcall.MaxMessage},
+			{"request", r.Request, httpcall.MaxExcerpt}, {"response", r.Response, httpcall.MaxExcerpt},
+		} {
+			if len(text.text) > text.limit {
+				b.t.Errorf("result %d: %s has %d bytes, at most %d", i, text.name, len(text.text), text.limit)
+			}
+			b.noSecret(fmt.Sprintf("result %d (%s): %s", i, r.Class, text.name), text.text)
+		}
+		if r.Class != connector.Delivered && r.Class != connector.Duplicate && r.Code == "" && r.Message == "" {
+			b.t.Errorf("result %d is %s and does not say why", i, r.Class)
+		}
+		if r.RetryAfter < 0 || r.RetryAfter > httpcall.MaxRetryAfter {
+			b.t.Errorf("result %d: wait of %s", i, r.RetryAfter)
+		}
+	}
+}
+
+func (b *bench) noSecret(where, text string) {
+	b.t.Helper()
+	for _, secret := range b.Secrets {
+		if secret != "" && strings.Contains(text, secret) {
+			b.t.Errorf("%s shows a secret: %s", where, strings.ReplaceAll(text, secret, "<<<"+secret+">>>"))
+		}
+	}
+}
+
+// wantClass checks that each result has one of some classes.
+func (b *bench) wantClass(results []connector.Result, want ...connector.Class) {
+	b.t.Helper()
+	for i, r := range results {
+		if !slices.Contains(want, r.Class) {
+			b.t.Errorf("result %d is %s (%s: %s), want %v", i, r.Class, r.Code, r.Message, want)
+		}
+	}
+}
+
+// wantArrived checks that exactly the settled events of some deliveries are at
+// the destination, once each, and in order per partition key. Nothing else may
+// have been sent to it.
+func (b *bench) wantArrived(deliveries []connector.Delivery, results []connector.Result) {
+	b.t.Helper()
+	arrived := b.Arrived(b.t)
+	place := make(map[string]int, len(arrived))
+	for i, id := range arrived {
+		if _, again := place[id]; again {
+			b.t.Errorf("%q arrived more than once", id)
+		}
+		place[id] = i
+	}
+	last := make(map[string]int)
+	for i := range deliveries {
+		e := &deliveries[i].Event
+		at, there := place[e.ID]
+		switch class := results[i].Class; {
+		case class == connector.Dropped:
+			continue
+		case class.Settled() && !there:
+			b.t.Errorf("%q is %s and did not arrive", e.ID, class)
+			continue
+		case !class.Settled() && there && class != connector.Ambiguous:
+			b.t.Errorf("%q is %s and arrived", e.ID, class)
+		}
+		if !there {
+			continue
+		}
+		if before, ok := last[e.PartitionKey()]; ok && at < before {
+			b.t.Errorf("%q arrived before an earlier event of its key", e.ID)
+		}
+		last[e.PartitionKey()] = at
+	}
+}
+
+// enter puts the destination into a state. It skips the test if it cannot.
+func (b *bench) enter(s State) (leave func()) {
+	b.t.Helper()
+	enter, ok := b.Enter[s]
+	if !ok {
+		if reason := b.h.Cannot[s]; reason != "" {
+			b.t.Skipf("a destination of this kind cannot be %s: %s", s, reason)
+		}
+		b.t.Fatalf("the harness has no way into state %q and does not say why", s)
+	}
+	return enter(b.t)
+}
+
+// delivery returns an event as the delivery loop hands it over.
+func delivery(e event.Event) connector.Delivery {
+	return connector.Delivery{Event: e, Raw: e.Append(nil), Rule: "conformance", Attempt: 1}
+}
+
+// logBuffer collects log lines.
+type logBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}

@@ -1,0 +1,192 @@
+// Package settings reads the settings of a destination: strictly, and naming
+// every fault at once, so that a person corrects a file in one go.
+//
+// Settings hold secrets. No error of this package repeats a value.
+package settings
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-playground/validator/v10"
+)
+
+// Duration is a time.Duration that is written "1m30s" in JSON.
+type Duration time.Duration
+
+// UnmarshalText reads the form of time.ParseDuration.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return errors.New(`not a duration such as "30s" or "5m"`)
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+// MarshalText writes the form of time.Duration.String.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// Decode reads a JSON object into the struct that target points to, and checks
+// its `validate` tags. Fields are named by their `json` tags; a member that no
+// field has is a fault, and so is one that occurs twice. Members that are
+// absent or null leave what target holds, which is how defaults are given. The
+// error joins every fault.
+func Decode(raw json.RawMessage, target any) error {
+	fields := fieldsOf(reflect.ValueOf(target).Elem())
+	var faults []error
+	broken := make(map[string]bool)
+	err := members(raw, func(name string, value json.RawMessage, again bool) {
+		field, known := fields[name]
+		switch {
+		case !known:
+			faults = append(faults, fmt.Errorf("%s: unknown setting; there are %s", name, strings.Join(slices.Sorted(maps.Keys(fields)), ", ")))
+		case again:
+			faults = append(faults, fmt.Errorf("%s: given twice", name))
+		case string(value) == "null":
+		default:
+			if err := decodeField(value, field); err != nil {
+				broken[name] = true
+				faults = append(faults, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	var invalid validator.ValidationErrors
+	if err := validate().Struct(target); errors.As(err, &invalid) {
+		for _, fault := range invalid {
+			_, name, _ := strings.Cut(fault.Namespace(), ".")
+			if !broken[name] {
+				faults = append(faults, fmt.Errorf("%s: %s", name, explain(fault)))
+			}
+		}
+	} else if err != nil {
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}
+
+// members calls visit for each member of a JSON object.
+func members(raw json.RawMessage, visit func(name string, value json.RawMessage, again bool)) error {
+	if len(bytes.TrimSpace(raw)) == 0 || string(bytes.TrimSpace(raw)) == "null" {
+		return nil // no settings: the defaults
+	}
+	notObject := errors.New("settings are not a JSON object")
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if first, err := dec.Token(); err != nil || first != json.Delim('{') {
+		return notObject
+	}
+	seen := make(map[string]bool)
+	for dec.More() {
+		token, err := dec.Token()
+		name, ok := token.(string)
+		if err != nil || !ok {
+			return notObject
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return notObject
+		}
+		visit(name, value, seen[name])
+		seen[name] = true
+	}
+	if _, err := dec.Token(); err != nil {
+		return notObject
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return notObject
+	}
+	return nil
+}
+
+// decodeField reads one value. The errors of encoding/json may quote it, so
+// they are replaced.
+func decodeField(value json.RawMessage, field reflect.Value) error {
+	dec := json.NewDecoder(bytes.NewReader(value))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(field.Addr().Interface())
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok || strings.HasPrefix(err.Error(), "json: ") {
+		return fmt.Errorf("must be %s", kindName(field.Type()))
+	}
+	return err // of an UnmarshalText or UnmarshalJSON, which know of secrets
+}
+
+func kindName(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return kindName(t.Elem())
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice, reflect.Array:
+		return "an array, each item " + kindName(t.Elem())
+	case reflect.Map:
+		return "an object, each value " + kindName(t.Elem())
+	case reflect.Struct:
+		return "an object with " + strings.Join(slices.Sorted(maps.Keys(fieldsOf(reflect.New(t).Elem()))), ", ")
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Int64:
+		if t == reflect.TypeFor[Duration]() {
+			return `a duration such as "30s"`
+		}
+	}
+	return "a whole number"
+}
+
+func fieldsOf(v reflect.Value) map[string]reflect.Value {
+	fields := make(map[string]reflect.Value, v.NumField())
+	for i := range v.NumField() {
+		if name := jsonName(v.Type().Field(i)); name != "" {
+			fields[name] = v.Field(i)
+		}
+	}
+	return fields
+}
+
+func jsonName(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	if name == "-" || !f.IsExported() {
+		return ""
+	}
+	return name
+}
+
+var validate = sync.OnceValue(func() *validator.Validate {
+	v := validator.New(validator.WithRequiredStructEnabled())
+	v.RegisterTagNameFunc(jsonName)
+	v.RegisterCustomTypeFunc(func(field reflect.Value) any { return time.Duration(field.Int()) }, Duration(0))
+	return v
+})
+
+// explain says in words what a `validate` tag asks for.
+func explain(fault validator.FieldError) string {
+	switch fault.Tag() {
+	case "required":
+		return "is required"
+	case "oneof":
+		return "must be one of " + strings.Join(strings.Fields(fault.Param()), ", ")
+	case "min", "gte":
+		return "must be at least " + fault.Param()
+	case "max", "lte":
+		return "must be at most " + fault.Param()
+	case "gt":
+		return "must be more than " + fault.Param()
+	}
+	return "does not satisfy " + strings.TrimSuffix(fault.Tag()+"="+fault.Param(), "=")
+}

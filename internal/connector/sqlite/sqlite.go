@@ -1,0 +1,205 @@
+// Package sqlite is the embedded warehouse: a SQLite file with one row per
+// event, which people may read while it is written. Settings, schema, limits
+// and outcomes are described in README.md.
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/settings"
+)
+
+// Kind is the connector's name in the destinations file.
+const Kind = "sqlite"
+
+// version changes when the mapping of an event to a row changes.
+const version = "1"
+
+// FileName is the name of the warehouse in the data folder.
+const FileName = "warehouse.db"
+
+// Bounds of one call, which is one transaction. Its fsync costs as much as
+// some hundred rows, so fewer rows waste it; more add latency and memory, and
+// little speed.
+const (
+	maxEvents = 1000
+	maxBytes  = 8 << 20
+)
+
+// Config are the settings of a warehouse, as they stand in the destinations
+// file. All may be left out.
+type Config struct {
+	// Path is the database file. Default warehouse.db in the data folder.
+	Path string `json:"path"`
+}
+
+// Connector writes events to one file.
+type Connector struct {
+	path string
+	busy time.Duration // busyTimeout, less in tests
+	log  *slog.Logger
+	// turn is held by the one call that writes. SQLite has one writer at a
+	// time; waiting here is fair and ends with the context.
+	turn chan struct{}
+	file *file // open file or nil, owned by the holder of turn
+}
+
+var (
+	_ connector.Connector = (*Connector)(nil)
+	_ connector.Factory   = New
+)
+
+// New makes a connector from its settings. It does not open the file.
+func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
+	var cfg Config
+	if err := settings.Decode(raw, &cfg); err != nil {
+		return nil, err
+	}
+	if cfg.Path == "" {
+		if env.DataDir == "" {
+			return nil, errors.New("path: is required, there is no data folder")
+		}
+		cfg.Path = filepath.Join(env.DataDir, FileName)
+	}
+	path, err := filepath.Abs(cfg.Path)
+	if err != nil {
+		return nil, err
+	}
+	log := env.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Connector{path: path, busy: busyTimeout, log: log, turn: make(chan struct{}, 1)}, nil
+}
+
+// Kind implements connector.Connector.
+func (c *Connector) Kind() string { return Kind }
+
+// Version implements connector.Connector.
+func (c *Connector) Version() string { return version }
+
+// Limits implements connector.Connector.
+func (c *Connector) Limits() connector.Limits {
+	return connector.Limits{MaxEvents: maxEvents, MaxConcurrency: 1, Dedups: true}
+}
+
+// Plan implements connector.Connector. The payload of a call is its rows.
+func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
+	var plan connector.Plan
+	var rows []row
+	var indexes []int
+	size := 0
+	flush := func() {
+		if len(rows) > 0 {
+			plan.Calls = append(plan.Calls, connector.Call{Events: indexes, Payload: rows})
+			rows, indexes, size = nil, nil, 0
+		}
+	}
+	for i := range events {
+		e := &events[i].Event
+		n := len(e.Data) + len(e.Context) + len(e.Extra)
+		if len(rows) == maxEvents || size+n > maxBytes {
+			flush()
+		}
+		rows, indexes, size = append(rows, makeRow(e)), append(indexes, i), size+n
+	}
+	flush()
+	return plan
+}
+
+// Send implements connector.Connector.
+func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.Result {
+	rows := call.Payload.([]row)
+	select {
+	case c.turn <- struct{}{}:
+	case <-ctx.Done():
+		return connector.All(len(rows), failure(ctx.Err()))
+	}
+	results, committing := c.write(ctx, rows)
+	if committing == nil {
+		<-c.turn
+		return results
+	}
+	// The disk decides how long a commit takes, and it cannot be called back.
+	go func() {
+		c.settle(<-committing)
+		<-c.turn
+	}()
+	return results
+}
+
+// write stores rows in one transaction and returns their results. If ctx ends
+// during the commit, committing receives its outcome later.
+func (c *Connector) write(ctx context.Context, rows []row) (results []connector.Result, committing <-chan error) {
+	f, err := c.open(ctx)
+	if err == nil {
+		results, err = f.insert(ctx, rows)
+	}
+	if err != nil {
+		c.settle(err)
+		return connector.All(len(rows), failure(err)), nil
+	}
+	commit := make(chan error, 1)
+	go func() { commit <- f.commit() }()
+	select {
+	case err = <-commit:
+	case <-ctx.Done():
+		return connector.All(len(rows), ambiguous(ctx.Err())), commit
+	}
+	c.settle(err)
+	if err != nil {
+		return connector.All(len(rows), commitFailure(err)), nil
+	}
+	return results, nil
+}
+
+// open returns the file, opening it if need be. A file that was moved or
+// deleted since is left alone and the path opened anew: rows written to it
+// would be lost.
+func (c *Connector) open(ctx context.Context) (*file, error) {
+	if c.file != nil && !c.file.stillAt(c.path) {
+		c.log.Warn("warehouse file was moved or deleted, opening it anew", "path", c.path)
+		c.drop()
+	}
+	if c.file == nil {
+		f, err := openFile(ctx, c.path, c.busy)
+		if err != nil {
+			return nil, err
+		}
+		c.file = f
+	}
+	return c.file, nil
+}
+
+// settle closes the file after an error that may have left the connection in
+// an unknown state; the next call opens it again.
+func (c *Connector) settle(err error) {
+	if err != nil && c.file != nil && !isBusy(err) {
+		c.drop()
+	}
+}
+
+func (c *Connector) drop() {
+	if err := c.file.close(); err != nil {
+		c.log.Warn("warehouse file not closed cleanly", "path", c.path, "error", err)
+	}
+	c.file = nil
+}
+
+// Close implements connector.Connector. It waits for a commit under way.
+func (c *Connector) Close() error {
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
+	if c.file == nil {
+		return nil
+	}
+	err := c.file.close()
+	c.file = nil
+	return err
+}

@@ -1,0 +1,159 @@
+// Package webhook delivers events to an HTTP endpoint, one per call, signed as
+// Standard Webhooks describes (https://www.standardwebhooks.com). Settings,
+// body, limits and outcomes are described in README.md.
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/httpcall"
+)
+
+// Kind is the connector's name in the destinations file.
+const Kind = "webhook"
+
+// version changes when the mapping of an event to a call changes.
+const version = "1"
+
+// Connector posts events to one endpoint.
+type Connector struct {
+	cfg      Config
+	endpoint endpoint
+	client   *httpcall.Client
+}
+
+var (
+	_ connector.Connector = (*Connector)(nil)
+	_ connector.Factory   = New
+)
+
+// New makes a connector from its settings. It does not connect.
+func New(raw json.RawMessage, _ connector.Env) (connector.Connector, error) {
+	cfg, endpoint, err := parseConfig(raw)
+	if err != nil {
+		return nil, err
+	}
+	return &Connector{
+		cfg: cfg, endpoint: endpoint,
+		client: httpcall.NewClient(httpcall.Config{AllowPrivate: cfg.AllowPrivate}),
+	}, nil
+}
+
+// Kind implements connector.Connector.
+func (c *Connector) Kind() string { return Kind }
+
+// Version implements connector.Connector.
+func (c *Connector) Version() string { return version }
+
+// Limits implements connector.Connector.
+func (c *Connector) Limits() connector.Limits {
+	return connector.Limits{MaxEvents: maxEvents, Dedups: c.cfg.RetryAmbiguous, Timeout: time.Duration(c.cfg.Timeout)}
+}
+
+// maxEvents is how many calls are planned at once. Each carries one event, so
+// a larger number saves nothing.
+const maxEvents = 100
+
+// message is the payload of a call. The body is made once, so that every
+// attempt sends the same bytes; time and signature are made for each.
+type message struct {
+	id   string
+	body []byte
+}
+
+// Plan implements connector.Connector.
+func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
+	calls := make([]connector.Call, len(events))
+	for i := range events {
+		calls[i] = connector.Call{
+			Events:  []int{i},
+			Payload: message{id: messageID(events[i].Event.ID), body: c.body(&events[i])},
+		}
+	}
+	return connector.Plan{Calls: calls}
+}
+
+// Send implements connector.Connector.
+func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.Result {
+	m := call.Payload.(message)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(c.cfg.Timeout))
+	defer cancel()
+	req := c.request(ctx, m, time.Now())
+	answer := c.client.Do(req)
+	result := connector.Result{Class: answer.Class(), Status: answer.Status, RetryAfter: answer.RetryAfter}
+	if !result.Class.Settled() {
+		c.explain(&result, req, m, &answer)
+	}
+	return connector.All(len(call.Events), result)
+}
+
+// Close implements connector.Connector.
+func (c *Connector) Close() error {
+	c.client.Close()
+	return nil
+}
+
+func (c *Connector) request(ctx context.Context, m message, now time.Time) *http.Request {
+	header := c.endpoint.header.Clone()
+	header.Set("Webhook-Id", m.id)
+	header.Set("Webhook-Timestamp", strconv.FormatInt(now.Unix(), 10))
+	if len(c.endpoint.keys) > 0 {
+		header.Set("Webhook-Signature", sign(c.endpoint.keys, m.id, now.Unix(), m.body))
+	}
+	if user := c.endpoint.url.User; user != nil && header.Get("Authorization") == "" {
+		password, _ := user.Password()
+		header.Set("Authorization", basicAuth(user.Username(), password))
+	}
+	address := *c.endpoint.url
+	address.User = nil
+	req := &http.Request{
+		Method: http.MethodPost, URL: &address, Host: address.Host, Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Body: io.NopCloser(bytes.NewReader(m.body)), ContentLength: int64(len(m.body)),
+		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.body)), nil },
+	}
+	return req.WithContext(ctx)
+}
+
+// explain says what went wrong, for the dead letter and the operator.
+func (c *Connector) explain(result *connector.Result, req *http.Request, m message, answer *httpcall.Answer) {
+	// The signature of this attempt is known only here.
+	signatures := strings.Fields(req.Header.Get("Webhook-Signature"))
+	masker := httpcall.NewMasker(slices.Concat(c.endpoint.secrets, signatures)...)
+	result.Request = httpcall.RequestExcerpt(masker, req, m.body, "Content-Type", "User-Agent", "Webhook-Id", "Webhook-Timestamp")
+	result.Response = answer.Excerpt(masker)
+	if answer.Err != nil {
+		result.Code = httpcall.ErrorCode(answer.Err)
+		text := answer.Err.Error()
+		if result.Class == connector.Auth {
+			text += "; set allow_private if that is meant"
+		}
+		result.Message = masker.Text(text, httpcall.MaxMessage)
+		return
+	}
+	result.Code = "http_" + strconv.Itoa(answer.Status)
+	result.Message = fmt.Sprintf("the endpoint answered %d %s%s", answer.Status, http.StatusText(answer.Status), hint(answer.Status))
+}
+
+// hint adds what a person should do about a status.
+func hint(status int) string {
+	switch {
+	case status >= 300 && status < 400:
+		return ": redirects are not followed, correct the url"
+	case status == http.StatusGone:
+		return ": the receiver wants no more events here"
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		return ": check secret, headers and url"
+	}
+	return ""
+}
