@@ -109,9 +109,9 @@ func (f flaw) invalid(b []byte, start, offset, lines int) *Invalid {
 }
 
 // position returns line and column of an offset, both counted from 1, the
-// column in characters.
+// column in characters, without a byte order mark.
 func position(b []byte, at int) (line, column int) {
-	before := b[:min(at, len(b))]
+	before := bytes.TrimPrefix(b[:min(at, len(b))], bom)
 	line = bytes.Count(before, []byte{'\n'}) + 1
 	before = before[bytes.LastIndexByte(before, '\n')+1:]
 	return line, utf8.RuneCount(before) + 1

@@ -49,10 +49,11 @@ type slot struct {
 const (
 	// fewNames is how many names of an object are compared one by one.
 	fewNames = 24
-	// What is kept for the next event, at most: 96, 32 and 32 KiB.
-	keptSlots = 4096
-	keptNames = 4096
-	keptArena = 32 << 10
+	// What is kept of each for other events, at most: 96, 32, 32 and 4 KiB.
+	keptSlots  = 4096
+	keptNames  = 4096
+	keptArena  = 32 << 10
+	keptNested = 512
 )
 
 // seed makes the table's hashes unpredictable, so that nobody can send names
@@ -62,15 +63,21 @@ var seed = maphash.MakeSeed()
 // empty forgets all names.
 func (t *names) empty() {
 	t.list, t.arena = t.list[:0], t.arena[:0]
-	if cap(t.list) > keptNames || cap(t.arena) > keptArena {
-		t.list, t.arena = nil, nil
-	}
 	if t.used > 0 {
 		t.used, t.serial = 0, 0
 		if len(t.table) > keptSlots {
 			t.table = nil
 		}
 		clear(t.table)
+	}
+}
+
+func (t *names) trim() {
+	if cap(t.list) > keptNames || cap(t.arena) > keptArena {
+		t.list, t.arena = nil, nil
+	}
+	if len(t.table) > keptSlots {
+		t.table, t.used = nil, 0
 	}
 }
 

@@ -18,10 +18,16 @@ func borrow(b []byte) *scanner {
 
 func (s *scanner) giveBack() {
 	s.b = nil
-	if cap(s.nested) > keptNames {
+	s.trim()
+	scanners.Put(s)
+}
+
+// trim lets go of memory that only an unusual event needed.
+func (s *scanner) trim() {
+	if cap(s.nested) > keptNested {
 		s.nested = nil
 	}
-	scanners.Put(s)
+	s.names.trim()
 }
 
 // bom is a byte order mark. RFC 8259 lets readers ignore it at the start.
@@ -63,10 +69,10 @@ func parse(e *Event, raw []byte, lim Limits, stored bool) error {
 	start, _ := s.token(0)
 	end, invalid := s.read(e, start, lim, stored)
 	if end < 0 {
-		invalid = s.flaw.invalid(raw, 0, 0, 0)
+		invalid = s.flaw.invalid(s.b, 0, len(raw)-len(s.b), 0)
 	} else if after, _ := s.token(end); after < len(s.b) {
 		s.syntax(after, whyAfter)
-		invalid = s.flaw.invalid(raw, 0, 0, 0)
+		invalid = s.flaw.invalid(s.b, 0, len(raw)-len(s.b), 0)
 	}
 	if invalid != nil {
 		*e = Event{}
@@ -78,15 +84,18 @@ func parse(e *Event, raw []byte, lim Limits, stored bool) error {
 // read reads the event that begins at i. It returns where the event ends, also
 // if it is invalid, and -1 with a flaw if what stands there is not JSON.
 func (s *scanner) read(e *Event, i int, lim Limits, stored bool) (end int, invalid *Invalid) {
+	// What lies beyond the limit is only looked at for its end: the memory
+	// that an event takes is bounded by the limit, not by the body.
+	whole := s.b
+	s.b = whole[:i+min(len(whole)-i, lim.MaxBytes)]
 	end = s.event(e, i, lim.MaxDepth, stored)
-	if end >= 0 && end-i <= lim.MaxBytes {
+	s.b = whole
+	if end >= 0 {
 		return end, nil
 	}
 	found := s.flaw
-	if end < 0 {
-		if end = s.skip(i); end < 0 {
-			return -1, nil
-		}
+	if end = s.skip(i); end < 0 {
+		return -1, nil
 	}
 	if end-i > lim.MaxBytes {
 		found = flaw{code: CodeTooLarge, why: fmt.Sprintf("it has %d bytes, at most %d are allowed", end-i, lim.MaxBytes)}

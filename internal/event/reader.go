@@ -81,6 +81,7 @@ const (
 func (r *SentReader) Reset(body []byte, form Form, lim Limits) {
 	r.body, r.form, r.lim = body, form, lim.withDefaults()
 	r.s.b, r.s.flaw = body, flaw{}
+	r.s.trim()
 	r.err, r.state, r.shape, r.next, r.line = nil, atStart, single, 0, 0
 	if form == NDJSON {
 		r.state = atLine
