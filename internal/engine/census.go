@@ -31,6 +31,9 @@ const (
 	// maxPast is how many positions where the stream was trimmed are kept, for
 	// readers that asked for the first position just before.
 	maxPast = 64
+	// suspectRounds is how often the stream is searched for an entry whose
+	// acknowledgement was lost.
+	suspectRounds = 3
 )
 
 // tally is what the census keeps of one entry.
@@ -78,10 +81,16 @@ type census struct {
 	marks []mark
 	past  []mark
 
-	// dirty says that head moved since the last save, holes that an entry may
-	// be on the stream that was never counted.
-	dirty, holes bool
-	wake         chan struct{}
+	// dirty says that head moved since the last save.
+	dirty bool
+	// suspect is in how many rounds more the stream is searched for an entry
+	// that nobody counted; it may be still on its way at the first.
+	suspect int
+	// stuck is where head stood at the last round.
+	stuck uint64
+
+	wake   chan struct{} // there is something to save
+	urgent chan struct{} // there may be something to count
 
 	saveMu sync.Mutex // one save at a time: an older one must not win
 }
@@ -97,10 +106,11 @@ type savedCensus struct {
 func openCensus(ctx context.Context, e *Engine, s jetstream.Stream) (*census, error) {
 	c := &census{
 		engine: e, stream: s, log: e.log,
-		step:  uint64(e.cfg.MaxBytes / marksPerBudget),
-		age:   int64(e.cfg.Retention/time.Second) / marksPerRetention,
-		ahead: make(map[uint64]tally),
-		wake:  make(chan struct{}, 1),
+		step:   uint64(e.cfg.MaxBytes / marksPerBudget),
+		age:    int64(e.cfg.Retention/time.Second) / marksPerRetention,
+		ahead:  make(map[uint64]tally),
+		wake:   make(chan struct{}, 1),
+		urgent: make(chan struct{}, 1),
 	}
 	var saved savedCensus
 	m, err := e.state.GetLastMsgForSubject(ctx, censusSubject)
@@ -227,8 +237,12 @@ func (c *census) touch() {
 func (c *census) recount() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.holes = true
+	c.suspect = suspectRounds
 	c.touch()
+	select {
+	case c.urgent <- struct{}{}:
+	default:
+	}
 }
 
 // stored returns the events of all entries known.
@@ -242,18 +256,11 @@ func (c *census) stored() uint64 {
 func (c *census) fill(ctx context.Context) error {
 	c.mu.Lock()
 	from := c.head.Position + 1
-	c.holes = false
 	c.mu.Unlock()
-	err := c.engine.scan(ctx, c.stream, from, true, func(m jetstream.Msg, position uint64, at time.Time) bool {
+	return c.engine.scan(ctx, c.stream, from, true, func(m jetstream.Msg, position uint64, at time.Time) bool {
 		c.found(position, tally{events: headerEvents(m.Headers()), bytes: entrySize(payloadSize(m.Headers())), at: at})
 		return true
 	})
-	if err != nil {
-		c.mu.Lock()
-		c.holes = true
-		c.mu.Unlock()
-	}
-	return err
 }
 
 // found counts an entry that was read. Positions between head and it hold
@@ -389,7 +396,7 @@ func (c *census) save(ctx context.Context) error {
 	}
 	if _, err = c.engine.js.Publish(ctx, censusSubject, data); err != nil {
 		c.mu.Lock()
-		c.dirty = true
+		c.touch()
 		c.mu.Unlock()
 	}
 	return err
@@ -398,43 +405,54 @@ func (c *census) save(ctx context.Context) error {
 // run saves the census some time after it changed, and counts from the stream
 // what was not acknowledged. An idle stream costs nothing.
 func (c *census) run(ctx context.Context) {
-	timer := time.NewTimer(0)
-	<-timer.C
-	defer timer.Stop()
-	var stuck uint64 // where head stood at the last save with entries ahead of it
 	for {
 		select {
 		case <-c.wake:
 		case <-ctx.Done():
 			return
 		}
-		timer.Reset(saveEvery)
+		timer := time.NewTimer(saveEvery)
 		select {
 		case <-timer.C:
+		case <-c.urgent:
+			timer.Stop()
 		case <-ctx.Done():
+			timer.Stop()
 			return
 		}
-		c.mu.Lock()
-		if len(c.ahead) > 0 {
-			// The entry between may be one that its writer never saw
-			// acknowledged, or the write of another process.
-			c.holes = c.holes || c.head.Position == stuck
-			stuck = c.head.Position
-		}
-		holes := c.holes
-		c.mu.Unlock()
-		var err error
-		if holes {
-			err = c.fill(ctx)
-		}
-		if err = errors.Join(err, c.save(ctx)); err != nil && ctx.Err() == nil {
+		if err := c.settle(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("census not saved, trying again", slog.Any("error", err))
 		}
-		c.mu.Lock()
-		if err != nil || c.holes || len(c.ahead) > 0 {
-			c.dirty = false
-			c.touch()
-		}
-		c.mu.Unlock()
 	}
+}
+
+// settle counts what nobody saw acknowledged, if there may be such entries,
+// and saves the census. It asks for another round if one is needed.
+func (c *census) settle(ctx context.Context) error {
+	c.mu.Lock()
+	if len(c.ahead) > 0 && c.head.Position == c.stuck {
+		// What stands between is no write in flight: its acknowledgement was
+		// lost, or another process wrote it.
+		c.suspect = max(c.suspect, 1)
+	}
+	c.stuck = c.head.Position
+	look := c.suspect > 0
+	c.mu.Unlock()
+
+	var err error
+	if look {
+		if err = c.fill(ctx); err == nil {
+			c.mu.Lock()
+			c.suspect--
+			c.mu.Unlock()
+		}
+	}
+	err = errors.Join(err, c.save(ctx))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.suspect > 0 || len(c.ahead) > 0 {
+		c.dirty = false
+		c.touch()
+	}
+	return err
 }

@@ -59,6 +59,8 @@ type Config struct {
 
 	// wrapConn is for tests: it stands between the server and a connection.
 	wrapConn func(net.Conn) net.Conn
+	// ackTimeout is for tests; it replaces the constant of that name.
+	ackTimeout time.Duration
 }
 
 const (
@@ -121,6 +123,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxQuarantineBytes == 0 {
 		c.MaxQuarantineBytes = max(c.MaxBytes/16, int64(c.MaxMessageBytes))
+	}
+	if c.ackTimeout == 0 {
+		c.ackTimeout = ackTimeout
 	}
 	return c, nil
 }

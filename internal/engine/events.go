@@ -172,7 +172,7 @@ func (ev *Events) publish(ctx context.Context, msg *nats.Msg) (position uint64, 
 	first := time.Now()
 	sent := false // whether the message may have reached the stream
 	for {
-		try, cancel := context.WithTimeout(ctx, ackTimeout)
+		try, cancel := context.WithTimeout(ctx, ev.engine.cfg.ackTimeout)
 		ack, err := ev.engine.js.PublishMsg(try, msg)
 		cancel()
 		if err == nil {

@@ -196,7 +196,7 @@ func (q *Queue) encode(letters []deadletter.Letter) ([]message, error) {
 // twice changes nothing.
 func (q *Queue) write(ctx context.Context, batch []message, size int) error {
 	for {
-		try, cancel := context.WithTimeout(ctx, ackTimeout)
+		try, cancel := context.WithTimeout(ctx, q.engine.cfg.ackTimeout)
 		err := q.publish(try, batch)
 		cancel()
 		if err == nil {
