@@ -1,7 +1,6 @@
 package router
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -122,14 +121,8 @@ func (p path) value(d *reading) string {
 // plain gives the message of an evaluation that failed, as an operator reads
 // it.
 func plain(err error) string {
-	if errors.Is(err, errNotBool) {
-		return err.Error()
-	}
 	message := err.Error()
-	switch {
-	case strings.Contains(message, "actual cost limit exceeded"):
-		return "it costs too much for this event"
-	case strings.HasPrefix(message, "no such overload"):
+	if strings.HasPrefix(message, "no such overload") {
 		return message + ": the types do not fit; numbers of events are doubles, write 2.0 for 2 in arithmetic"
 	}
 	return message

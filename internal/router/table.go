@@ -320,7 +320,7 @@ func (r *rule) decide(raw []byte, d *reading) (verdict, error) {
 		}
 	}
 	if r.when != nil {
-		ok, err := r.when.eval(d.bind())
+		ok, err := r.when.eval(d.bind(), len(raw))
 		switch {
 		case err != nil:
 			v.outcome, v.failure = whenFailed, err

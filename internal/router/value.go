@@ -217,8 +217,7 @@ func (o *object) index() {
 	}
 }
 
-// place returns the last member with a key, -1 if there is none: of members
-// with the same key the last one counts, as in most readers of JSON.
+// place returns the member with a key, -1 if there is none.
 func (o *object) place(key string) int {
 	o.index()
 	if o.places != nil {
@@ -227,7 +226,7 @@ func (o *object) place(key string) int {
 		}
 		return -1
 	}
-	for i := len(o.members) - 1; i >= 0; i-- {
+	for i := range o.members {
 		if o.members[i].key == key {
 			return i
 		}
@@ -296,19 +295,7 @@ func (o *object) Contains(key ref.Val) ref.Val {
 // Size implements traits.Sizer.
 func (o *object) Size() ref.Val {
 	o.index()
-	if o.places != nil {
-		return types.Int(len(o.places))
-	}
-	n := len(o.members)
-	for i := range o.members {
-		for j := range i {
-			if o.members[j].key == o.members[i].key {
-				n--
-				break
-			}
-		}
-	}
-	return types.Int(n)
+	return types.Int(len(o.members))
 }
 
 // Iterator implements traits.Iterable.

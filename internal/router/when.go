@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -13,30 +14,40 @@ import (
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/overloads"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/interpreter"
 )
 
 const (
-	// maxCost bounds one evaluation, in CEL's units of cost. Measured: about
-	// 50 ns each, so the worst expression on the worst event takes some 10 ms.
+	// maxCost bounds one evaluation, in CEL's units of cost; a unit takes some
+	// 10 to 100 ns.
 	maxCost = 200_000
-	// maxNesting bounds loops inside loops. The cost of one inside another
-	// grows with the square of the event; maxCost bounds that.
+	// maxSteps bounds the steps of all loops in one evaluation of an expression
+	// that might get over maxCost. CEL's account of the cost gets slower with
+	// each step (its stack is searched from the top): this many take 20 ms at
+	// most.
+	maxSteps = 5_000
+	// maxNesting bounds loops inside loops.
 	maxNesting = 2
 	// maxRegex bounds the program of a regular expression, in instructions.
 	// Go's regular expressions take time linear in the text, times this.
 	maxRegex = 500
-	// maxDepth bounds the nesting of an expression.
+	// maxDepth and maxNodes bound the nesting and the size of an expression.
 	maxDepth = 50
-	// largestEvent is the size that costs are estimated with: no stream that
-	// we know stores a larger event. Source: Kinesis quotas (read 2026-11),
-	// records up to 10 MiB if asked for, 1 MiB by default.
-	largestEvent = 10 << 20
+	maxNodes = 2000
+	// largestEvent is where events are larger than any stream takes them.
+	// Source: Kinesis quotas (read 2026-11), records of 10 MiB at most.
+	largestEvent = 16 << 20
 )
 
 // condition is a compiled when. It is safe for concurrent use.
 type condition struct {
-	source  string
-	program cel.Program
+	// program evaluates without bounds, events of at most unbounded bytes: for
+	// those the cost stays below maxCost whatever is in them. bounded counts
+	// what it does and is several times slower. Both decide by the event
+	// alone, never by the clock: a second reading decides the same.
+	program, bounded cel.Program
+	unbounded        int
 	// paths are what the expression reads of an event, for explanations.
 	paths []path
 }
@@ -61,7 +72,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		cel.CrossTypeNumericComparisons(true),
 		cel.ParserExpressionSizeLimit(MaxExpression),
 		cel.ParserRecursionLimit(maxDepth),
-		cel.ExpressionNodeLimit(2000),
+		cel.ExpressionNodeLimit(maxNodes),
 		cel.RegexProgramSizeLimit(maxRegex),
 		cel.ASTValidators(
 			cel.ValidateDurationLiterals(),
@@ -104,12 +115,11 @@ func compileCondition(c *collector, at, source string) *condition {
 		c.add(at, "matches() has a regular expression that is computed", "write the regular expression as a literal")
 		return nil
 	}
-	program, err := newProgram(env, compiled)
-	if err != nil {
+	cond := &condition{}
+	if err := cond.plan(env, compiled); err != nil {
 		c.add(at, err.Error(), "make the expression simpler")
 		return nil
 	}
-	cond := &condition{source: source, program: program}
 	collectPaths(root, func(p path) {
 		for _, have := range cond.paths {
 			if have.source == p.source {
@@ -128,40 +138,58 @@ func wantFor(message, otherwise string) string {
 		return "an event has the fields " + strings.Join(fields, ", ") + "; its own members are in event.data"
 	case strings.Contains(message, "undeclared reference"):
 		return "the only variable is event"
+	case strings.Contains(message, "invalid matches argument"):
+		return fmt.Sprintf("want a regular expression of RE2 with at most %d instructions", maxRegex)
+	case strings.Contains(message, "nesting limit"):
+		return "want at most one loop (all, exists, map, filter …) inside another"
 	case strings.Contains(message, "found no matching overload"):
 		return "the types do not fit; numbers of events are doubles: write 2.0 for 2 in arithmetic"
 	}
 	return otherwise
 }
 
-// newProgram makes the program. Counting the cost of an evaluation takes
-// longer than most evaluations, so it is done only where the cost can get over
-// the bound.
-func newProgram(env *cel.Env, compiled *cel.Ast) (cel.Program, error) {
-	estimate, err := env.EstimateCost(compiled, sizes{})
-	if err != nil {
-		return nil, fmt.Errorf("the cost cannot be estimated: %w", err)
+// plan makes the programs.
+func (c *condition) plan(env *cel.Env, compiled *cel.Ast) (err error) {
+	for size := 1 << 10; size <= largestEvent; size *= 2 {
+		estimate, err := env.EstimateCost(compiled, sizes(size))
+		if err != nil {
+			return fmt.Errorf("the cost cannot be estimated: %w", err)
+		}
+		if estimate.Min > maxCost {
+			return fmt.Errorf("costs at least %d, the most is %d", estimate.Min, uint64(maxCost))
+		}
+		if estimate.Max > maxCost {
+			break
+		}
+		c.unbounded = size
 	}
-	if estimate.Min > maxCost {
-		return nil, fmt.Errorf("costs at least %d, the most is %d", estimate.Min, uint64(maxCost))
+	optimize := cel.EvalOptions(cel.OptOptimize)
+	if c.program, err = env.Program(compiled, optimize); err != nil {
+		return err
 	}
-	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
-	if estimate.Max > maxCost {
-		options = append(options, cel.CostLimit(maxCost))
-	}
-	return env.Program(compiled, options...)
+	c.bounded, err = env.Program(compiled, optimize, cel.CostLimit(maxCost), cel.InterruptCheckFrequency(maxSteps))
+	return err
 }
 
-// sizes tells the cost estimate how large the parts of an event can be.
-type sizes struct{}
+// sizes tells the cost estimate how large the parts of an event can be: each
+// as large as the event.
+type sizes uint64
 
-func (sizes) EstimateSize(checker.AstNode) *checker.SizeEstimate {
-	return &checker.SizeEstimate{Min: 0, Max: largestEvent}
+func (s sizes) EstimateSize(checker.AstNode) *checker.SizeEstimate {
+	return &checker.SizeEstimate{Min: 0, Max: uint64(s)}
 }
 
 func (sizes) EstimateCallCost(string, string, *checker.AstNode, []checker.AstNode) *checker.CallEstimate {
 	return nil
 }
+
+// expired is a context that has ended. CEL asks it after every maxSteps steps
+// of loops, so that an evaluation ends after exactly so many.
+var expired = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
 
 // computedRegex reports whether an expression matches against a regular
 // expression that is not a literal: it would be compiled anew for each event,
@@ -219,11 +247,28 @@ func pathOf(e ast.Expr) (path, bool) {
 // has been evaluated.
 var errNotBool = errors.New("the expression is neither true nor false")
 
-// eval evaluates the condition. An error means that it has no value for this
-// event: a member is missing or of another type, or the cost got too high.
-func (c *condition) eval(b *binding) (bool, error) {
-	out, _, err := c.program.Eval(b)
+// errTooCostly is the failure of an expression that takes too long over an
+// event.
+var errTooCostly = errors.New("it costs too much for this event")
+
+// eval evaluates the condition for an event of a size. An error means that it
+// has no value for this event: a member is missing or of another type, or the
+// cost got too high.
+func (c *condition) eval(b *binding, size int) (bool, error) {
+	var out ref.Val
+	var err error
+	if size <= c.unbounded {
+		out, _, err = c.program.Eval(b)
+	} else {
+		out, _, err = c.bounded.ContextEval(expired, b)
+	}
 	if err != nil {
+		if cancelled, ok := errors.AsType[interpreter.EvalCancelledError](err); ok && cancelled.Cause == interpreter.CostLimitExceeded {
+			return false, errTooCostly
+		}
+		if errors.Is(err, interpreter.InterruptError{}) {
+			return false, errTooCostly
+		}
 		return false, err
 	}
 	matches, ok := out.(types.Bool)
