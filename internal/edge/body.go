@@ -1,0 +1,297 @@
+package edge
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	// firstRead is the room for a body of unknown size, and firstClaim the
+	// most that a Content-Length alone gets: more is given as bytes arrive.
+	firstRead  = 16 << 10
+	firstClaim = 1 << 20
+)
+
+// roomFor is what a body of n bytes takes of Config.MaxInFlight: itself, and
+// the events in their stored form, which is of about the same size.
+func roomFor(n int64) int64 { return 2 * n }
+
+// reserve takes bytes of the budget until the end of the request.
+func (x *exchange) reserve(n int64) bool {
+	e := x.edge
+	if e.inFlight.Add(n) > e.cfg.MaxInFlight {
+		e.inFlight.Add(-n)
+		return false
+	}
+	x.reserved += n
+	return true
+}
+
+func (e *Edge) release(n int64) {
+	if n != 0 {
+		e.inFlight.Add(-n)
+	}
+}
+
+// watchSender sets the time by which the body must be there, and before which
+// a sender that stalls is given up. It is called before anything that can end
+// the request: also to discard the rest of a refused body takes reading.
+func (x *exchange) watchSender() {
+	if x.req.ContentLength != 0 {
+		x.setReadDeadline(x.start.Add(x.edge.cfg.BodyTimeout))
+	}
+}
+
+// setReadDeadline moves the deadline of the sender. Not every writer can (those
+// of tests cannot), and then the server's own limits must do.
+func (x *exchange) setReadDeadline(t time.Time) {
+	_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(t)
+}
+
+// readBody reads and decompresses the body into x.body, or answers why not.
+// limit bounds it before and after decompression.
+func (x *exchange) readBody(limit int64) bool {
+	length := x.req.ContentLength
+	if length > limit {
+		return x.tooLarge(limit)
+	}
+	encoding, ok := contentEncoding(x.req.Header["Content-Encoding"])
+	if !ok {
+		x.Header()["Accept-Encoding"] = []string{"gzip, zstd"}
+		return x.fail(codeUnknownEncoding, "Content-Encoding may be gzip or zstd, not "+clip(strings.Join(x.req.Header["Content-Encoding"], ", ")))
+	}
+	into := &x.body
+	if encoding != identity {
+		into = &x.wire
+	}
+	if !x.readWire(into, length, limit) {
+		return false
+	}
+	// The sender has done its part. A deadline in the past would be taken for
+	// a lost connection while the events are stored.
+	if length != 0 {
+		x.setReadDeadline(time.Time{})
+	}
+	switch encoding {
+	case gzipped:
+		return x.gunzip(limit)
+	case zstandard:
+		return x.unzstd(limit)
+	}
+	return true
+}
+
+func (x *exchange) tooLarge(limit int64) bool {
+	// What is left of the body is not worth reading.
+	x.Header()["Connection"] = closeIt
+	return x.fail(codeBodyTooLarge, "the body may have "+bytesText(limit)+", before and after decompression")
+}
+
+func (x *exchange) overloaded() bool {
+	// Free room comes with every answer, so a short wait is an honest one.
+	return x.failAfter(codeOverloaded, "too many bytes are in flight; nothing of this request is stored", 2*time.Second)
+}
+
+// readWire reads the body as it was sent into *into.
+func (x *exchange) readWire(into *[]byte, length, limit int64) bool {
+	buf := (*into)[:0]
+	defer func() { *into, x.wireSize = buf, int64(len(buf)) }()
+	room := int64(firstRead)
+	if length >= 0 {
+		// One byte more, to see the end without growing.
+		room = min(length, firstClaim) + 1
+	}
+	held := room
+	if !x.reserve(roomFor(held)) {
+		return x.overloaded()
+	}
+	if int64(cap(buf)) < room {
+		buf = make([]byte, 0, room)
+	}
+	deadline := x.start.Add(x.edge.cfg.BodyTimeout)
+	for {
+		if int64(len(buf)) > limit {
+			return x.tooLarge(limit)
+		}
+		if int64(len(buf)) >= held || len(buf) == cap(buf) {
+			more := min(held, limit+1-held)
+			if !x.reserve(roomFor(more)) {
+				return x.overloaded()
+			}
+			held += more
+			if int64(cap(buf)) < held {
+				buf = append(make([]byte, 0, held), buf...)
+			}
+		}
+		n, err := x.req.Body.Read(buf[len(buf):min(int64(cap(buf)), held)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case err == io.EOF:
+			if int64(len(buf)) > limit {
+				return x.tooLarge(limit)
+			}
+			return true
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			x.Header()["Connection"] = closeIt
+			return x.fail(codeBodyTimeout, "the body did not arrive in time: "+bytesText(int64(len(buf)))+" came")
+		case err != nil:
+			x.Header()["Connection"] = closeIt
+			if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+				return x.tooLarge(limit)
+			}
+			return x.fail(codeIncompleteBody, "the body ended after "+bytesText(int64(len(buf))))
+		}
+		// What has come buys time, by whole seconds: moving a deadline costs.
+		earned := time.Duration(int64(len(buf)) / x.edge.cfg.BodyRate * int64(time.Second))
+		if next := x.start.Add(x.edge.cfg.BodyTimeout + earned); next.After(deadline) {
+			deadline = next
+			x.setReadDeadline(deadline)
+		}
+	}
+}
+
+// encoding is a content encoding that the gateway reads.
+type encoding uint8
+
+const (
+	identity encoding = iota
+	gzipped
+	zstandard
+)
+
+func contentEncoding(header []string) (encoding, bool) {
+	if len(header) == 0 {
+		return identity, true
+	}
+	if len(header) > 1 {
+		return identity, false
+	}
+	switch v := strings.TrimSpace(header[0]); {
+	case v == "" || strings.EqualFold(v, "identity"):
+		return identity, true
+	case strings.EqualFold(v, "gzip") || strings.EqualFold(v, "x-gzip"):
+		return gzipped, true
+	case strings.EqualFold(v, "zstd"):
+		return zstandard, true
+	}
+	return identity, false
+}
+
+// mayDecodeTo returns the most bytes that the compressed body may become.
+func (x *exchange) mayDecodeTo(limit int64) int64 {
+	return min(limit, 1<<20+int64(len(x.wire))*int64(x.edge.cfg.MaxRatio))
+}
+
+// gunzip decompresses x.wire into x.body, member after member.
+func (x *exchange) gunzip(limit int64) bool {
+	if len(x.wire) == 0 {
+		return true
+	}
+	e := x.edge
+	most := x.mayDecodeTo(limit)
+	in := bytes.NewReader(x.wire)
+	zr, _ := e.unzip.Get().(*gzip.Reader)
+	var err error
+	if zr == nil {
+		zr, err = gzip.NewReader(in)
+	} else {
+		err = zr.Reset(in)
+	}
+	if err != nil {
+		return x.badEncoding("gzip", err)
+	}
+	defer e.unzip.Put(zr)
+	x.body = x.body[:0]
+	held := int64(0)
+	for {
+		if int64(len(x.body)) > most {
+			return x.bomb(most)
+		}
+		if int64(len(x.body)) == held {
+			more := min(max(held, int64(4*len(x.wire)), firstRead), most+1-held)
+			if !x.reserve(roomFor(more)) {
+				return x.overloaded()
+			}
+			held += more
+			if int64(cap(x.body)) < held {
+				x.body = append(make([]byte, 0, held), x.body...)
+			}
+		}
+		n, err := zr.Read(x.body[len(x.body):held])
+		x.body = x.body[:len(x.body)+n]
+		if err == io.EOF {
+			if int64(len(x.body)) > most {
+				return x.bomb(most)
+			}
+			return true
+		} else if err != nil {
+			return x.badEncoding("gzip", err)
+		}
+	}
+}
+
+// newZstd returns a decoder that writes into the room it is given and nowhere
+// else. It is safe for concurrent use by DecodeAll.
+func newZstd(limit int64) (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true),
+		zstd.WithDecoderMaxMemory(uint64(limit)+1), zstd.WithDecoderLowmem(true))
+}
+
+// unzstd decompresses x.wire into x.body, frame after frame. The decoder has
+// no window of its own, so the room given is all the memory it takes, whatever
+// the header of a frame asks for. The room doubles until the body fits: the
+// decoding is done again then, at most twice the work in all.
+func (x *exchange) unzstd(limit int64) bool {
+	if len(x.wire) == 0 {
+		return true
+	}
+	most := x.mayDecodeTo(limit)
+	room := min(max(int64(8*len(x.wire)), firstRead), most)
+	var header zstd.Header
+	if header.Decode(x.wire) == nil && header.HasFCS {
+		if header.FrameContentSize > uint64(most) {
+			return x.bomb(most)
+		}
+		room = max(room, int64(header.FrameContentSize))
+	}
+	for held := int64(0); ; room = min(2*room, most) {
+		if !x.reserve(roomFor(room - held)) {
+			return x.overloaded()
+		}
+		held = room
+		if int64(cap(x.body)) < room {
+			x.body = make([]byte, 0, room)
+		}
+		decoded, err := x.edge.unzstd.DecodeAll(x.wire, x.body[:0:room])
+		if err == nil {
+			x.body = decoded
+			return true
+		}
+		if !errors.Is(err, zstd.ErrDecoderSizeExceeded) && !errors.Is(err, zstd.ErrWindowSizeExceeded) {
+			return x.badEncoding("zstd", err)
+		}
+		if room >= most {
+			return x.bomb(most)
+		}
+	}
+}
+
+func (x *exchange) badEncoding(name string, err error) bool {
+	if errors.Is(err, io.ErrUnexpectedEOF) || err == io.EOF {
+		return x.fail(codeInvalidEncoding, "the "+name+" data ends too early")
+	}
+	x.cause = err
+	return x.fail(codeInvalidEncoding, "the body is not "+name)
+}
+
+func (x *exchange) bomb(most int64) bool {
+	return x.fail(codeBodyTooLarge, "the body is more than "+bytesText(most)+" after decompression")
+}

@@ -1,0 +1,120 @@
+package edge
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/eventsluice/sluice/internal/edge/source"
+)
+
+// CORS as browsers need it from a gateway: the exact origin and not *, since
+// some SDKs send credentials; Retry-After exposed, or SDKs do not see it; the
+// same headers on errors, or a page cannot tell a refusal from a dead network;
+// and every header a page asks for, since a retry header that is refused turns
+// each retry into a lost event.
+
+var (
+	yes         = []string{"true"}
+	exposed     = []string{"Retry-After"}
+	maxAge      = []string{"7200"} // what Chromium caps it to
+	corsMethods = []string{"GET, HEAD, POST, OPTIONS"}
+	varyOrigin  = []string{"Origin"}
+	varyAll     = []string{"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"}
+)
+
+// allowHeaders are allowed in any case; what a preflight asks for is allowed
+// besides. They are those that SDKs and pages are known to send.
+var allowHeaders = []string{
+	"authorization", "content-type", "content-encoding", "x-write-key", "x-retry-count",
+	"anonymousid", "sentat", "rsa-retry-attempt", "rsa-retry-reason", "rsa-since-last-attempt",
+	"rsa-since-first-attempt", "rsa-recovered", "x-enable-debug", "x-ip-policy", "sp-anonymous",
+	"traceparent", "tracestate",
+}
+
+// allowOrigin lets the page at the request's origin read the answer.
+func (x *exchange) allowOrigin() {
+	h := x.Header()
+	h["Access-Control-Allow-Origin"] = []string{x.origin}
+	h["Access-Control-Allow-Credentials"] = yes
+	h["Access-Control-Expose-Headers"] = exposed
+}
+
+// corsAnyKey lets the page read the answer if some key allows its origin: for
+// answers that are given before the key is known.
+func (x *exchange) corsAnyKey() {
+	if x.origin == "" {
+		return
+	}
+	x.Header()["Vary"] = varyOrigin
+	if x.keys != nil && x.keys.AllowsOrigin(x.origin) {
+		x.allowOrigin()
+	}
+}
+
+// corsForKey replaces what corsAnyKey has decided, now that the key is known.
+func (x *exchange) corsForKey(k *source.Key) {
+	if x.origin == "" {
+		return
+	}
+	if k.AllowsOrigin(x.origin) {
+		x.allowOrigin()
+		return
+	}
+	h := x.Header()
+	delete(h, "Access-Control-Allow-Origin")
+	delete(h, "Access-Control-Allow-Credentials")
+	delete(h, "Access-Control-Expose-Headers")
+}
+
+// preflight answers OPTIONS, on every path and without a key, which preflights
+// do not carry. If the key is in the query, it decides.
+func (x *exchange) preflight() {
+	x.route = routePreflight
+	h := x.Header()
+	h["Vary"] = varyAll
+	h["Allow"] = corsMethods
+	if x.origin != "" && x.keys != nil && x.preflightAllowed() {
+		x.allowOrigin()
+		h["Access-Control-Allow-Methods"] = corsMethods
+		h["Access-Control-Allow-Headers"] = []string{allowedHeaders(x.req.Header["Access-Control-Request-Headers"])}
+		h["Access-Control-Max-Age"] = maxAge
+	}
+	x.reply(http.StatusNoContent, nil, nil)
+}
+
+func (x *exchange) preflightAllowed() bool {
+	if x.presentQuery(); x.key != nil {
+		return x.key.AllowsOrigin(x.origin)
+	}
+	return x.keys.AllowsOrigin(x.origin)
+}
+
+// allowedHeaders echoes the headers that were asked for, those that are header
+// names, and adds the list.
+func allowedHeaders(asked []string) string {
+	const most = 4 << 10 // a page needs no more, and a forger gets no more
+	var b strings.Builder
+	b.WriteString(strings.Join(allowHeaders, ", "))
+	for _, line := range asked {
+		for name := range strings.SplitSeq(line, ",") {
+			name = strings.ToLower(strings.TrimSpace(name))
+			if isToken(name) && b.Len()+len(name) < most && !slices.Contains(allowHeaders, name) {
+				b.WriteString(", ")
+				b.WriteString(name)
+			}
+		}
+	}
+	return b.String()
+}
+
+// isToken reports whether s is a token of RFC 9110, in lower case.
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
+			return false
+		}
+	}
+	return s != ""
+}

@@ -1,0 +1,361 @@
+package edge
+
+import (
+	"context"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/eventsluice/sluice/internal/event"
+	"github.com/eventsluice/sluice/internal/fault"
+	"github.com/eventsluice/sluice/internal/ledger"
+)
+
+// reject is one event that was turned away.
+type reject struct {
+	index  int // among the events of the request
+	reason ledger.Reason
+	// pointer, code and detail are what the sender is told.
+	pointer, code, detail string
+	// raw is the event as sent; it shares the memory of the body.
+	raw []byte
+	// id and name are the event's, where they could be read.
+	id, name string
+	// stored says that raw is the stored form, since the stream refused it.
+	stored bool
+}
+
+// events answers POST /v1/events.
+func (x *exchange) events() {
+	if x.enter() && x.authenticate() && x.withinRate() && x.readBody(x.edge.cfg.MaxBody) && x.readSent() && x.count() {
+		x.answer(x.store())
+	}
+}
+
+// enter does what comes first for every request that carries events.
+func (x *exchange) enter() bool {
+	x.watchSender()
+	x.corsAnyKey()
+	if x.keys == nil {
+		return x.failAfter(codeUnavailable, "the gateway has not read its keys yet", 5*time.Second)
+	}
+	return x.withinAddressRate()
+}
+
+// authenticate admits the request by the key in its header or query.
+func (x *exchange) authenticate() bool {
+	x.presentHeaders()
+	return x.admit()
+}
+
+// readSent takes the body apart into the batch and the rejects.
+//
+// The forms of CloudEvents will be told apart here, by Content-Type and the
+// ce- headers, and fill the same slots.
+func (x *exchange) readSent() bool {
+	if len(x.body) == 0 {
+		return x.fail(codeEmptyBody, "send an event, an array of events, {\"events\":[…]}, or one event a line (application/x-ndjson)")
+	}
+	if !x.unwrapForm() {
+		return false
+	}
+	x.stamp()
+	x.sent.Reset(x.body, formOf(x.req.Header["Content-Type"]), x.edge.cfg.Limits)
+	for {
+		ok, invalid, raw := x.sent.Next(&x.event)
+		if !ok {
+			break
+		}
+		if len(x.slots) == x.edge.cfg.MaxEvents {
+			return x.tooManyEvents()
+		}
+		x.take(&x.event, invalid, raw)
+	}
+	if err := x.sent.Err(); err != nil {
+		return x.notJSON(err)
+	}
+	return true
+}
+
+func (x *exchange) tooManyEvents() bool {
+	return x.fail(codeTooManyEvents, "a request may have "+strconv.Itoa(x.edge.cfg.MaxEvents)+" events; nothing of this one is stored")
+}
+
+// notJSON answers that the body as a whole cannot be read.
+func (x *exchange) notJSON(err error) bool {
+	detail := err.Error()
+	if invalid, ok := err.(*event.Invalid); ok {
+		detail = invalid.Detail
+		if invalid.Pointer != "" {
+			detail = invalid.Pointer + ": " + detail
+		}
+	}
+	return x.fail(codeInvalidJSON, detail+"; nothing of this request is stored")
+}
+
+// formOf chooses by Content-Type. Whatever is not known is taken for JSON:
+// pages can send text/plain only when they unload, and libraries label JSON
+// as all kinds of things.
+func formOf(contentType []string) event.Form {
+	if len(contentType) == 0 || contentType[0] == "application/json" {
+		return event.JSON
+	}
+	mediaType, _, err := mime.ParseMediaType(contentType[0])
+	if err != nil {
+		mediaType, _, _ = strings.Cut(contentType[0], ";")
+	}
+	switch strings.ToLower(strings.TrimSpace(mediaType)) {
+	case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/json-seq":
+		return event.NDJSON
+	}
+	return event.JSON
+}
+
+// receivedLayout is how events carry the time of their receipt.
+const receivedLayout = "2006-01-02T15:04:05.000Z"
+
+// stamp fixes the time of receipt of all events of the request.
+func (x *exchange) stamp() { x.received = x.start.UTC().Format(receivedLayout) }
+
+// take puts one event into the batch, or among the rejects.
+func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {
+	if invalid != nil {
+		reason := ledger.Invalid
+		if invalid.Code == event.CodeTooLarge {
+			reason = ledger.TooLarge
+		}
+		x.reject(reject{reason: reason, pointer: invalid.Pointer, code: invalid.Code, detail: invalid.Detail, raw: raw})
+		return
+	}
+	if !x.key.AllowsEvent(ev.Name) {
+		x.reject(reject{
+			reason: ledger.Forbidden, pointer: "/name", code: codeEventForbidden.String(),
+			detail: "the key " + x.key.ID + " may not send events of this name", raw: raw,
+			id: strings.Clone(ev.ID), name: strings.Clone(ev.Name),
+		})
+		return
+	}
+	s := slot{from: len(x.ids)}
+	if ev.ID == "" {
+		x.ids = append(event.AppendID(append(x.ids, '"')), '"')
+		ev.ID = view(x.ids[s.from+1 : len(x.ids)-1])
+	} else {
+		x.ids = appendString(x.ids, ev.ID)
+	}
+	s.to = len(x.ids)
+	if ev.Timestamp == "" {
+		ev.Timestamp = x.received
+	}
+	ev.ReceivedAt = x.received
+	ev.Source = x.key.Source
+	if x.key.IP {
+		if addr := x.address(); addr.IsValid() {
+			ev.IP = addr.String()
+		}
+	}
+	s.item = x.batch.Add(ev)
+	x.slots = append(x.slots, s)
+}
+
+// reject notes an event that is turned away, the next of the request.
+func (x *exchange) reject(r reject) {
+	r.index = len(x.slots)
+	x.slots = append(x.slots, slot{item: -1})
+	x.rejects = append(x.rejects, r)
+}
+
+// count takes the events off the rate of the key and into the ledger. From
+// here on each event is accepted or rejected, once.
+func (x *exchange) count() bool {
+	n := len(x.slots)
+	x.edge.intake.Received(n)
+	if wait := x.key.Limit().Take(x.start, n); wait > 0 {
+		x.edge.intake.Rejected(ledger.RateLimited, n)
+		return x.rateLimited(wait)
+	}
+	for i := range x.rejects {
+		x.edge.intake.Rejected(x.rejects[i].reason, 1)
+	}
+	return true
+}
+
+// store puts the events on the stream and returns how many are there, how many
+// are not, and why the first of those is not. Events that the stream can never
+// take join the rejects; they are in neither number.
+//
+// The sender's own context does not count: a page that unloads hangs up at
+// once and means its events all the same.
+func (x *exchange) store() (accepted, failed int, why error) {
+	n := x.batch.Len()
+	if n == 0 {
+		return 0, 0, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), x.edge.cfg.StoreTimeout)
+	defer cancel()
+	err := x.edge.stream.Put(ctx, &x.batch)
+	if err == nil {
+		return n, 0, nil
+	}
+	x.cause = err
+	accepted = n
+	for i := range x.slots {
+		s := &x.slots[i]
+		if s.item < 0 {
+			continue
+		}
+		e := x.batch.Err(s.item)
+		if e == nil {
+			continue
+		}
+		accepted--
+		switch kind := fault.KindOf(e); kind {
+		case fault.TooLarge, fault.Invalid:
+			// Counted as rejected by who found it out.
+			x.rejects = append(x.rejects, reject{
+				index: i, reason: ledger.TooLarge, code: kind.String(),
+				detail: "the stream cannot take this event", raw: x.batch.Event(s.item), stored: true,
+			})
+			s.item = -1
+		default:
+			if failed++; why == nil {
+				why = e
+			}
+		}
+	}
+	if accepted == n {
+		// Put has failed and blames no event: then it answers for none.
+		return 0, n, err
+	}
+	slices.SortFunc(x.rejects, func(a, b reject) int { return a.index - b.index })
+	return accepted, failed, why
+}
+
+// answer tells the sender of POST /v1/events what became of each event.
+func (x *exchange) answer(accepted, failed int, why error) {
+	if failed > 0 && accepted == 0 {
+		// All is to be sent again, the rejects too: they are not quarantined.
+		x.unavailable(why)
+		return
+	}
+	x.keepRejects() // the sender is told of them in any case
+	if accepted == 0 {
+		x.refuseAll()
+		return
+	}
+	status := http.StatusAccepted
+	if len(x.rejects)+failed > 0 {
+		status = http.StatusMultiStatus
+	}
+	if failed > 0 {
+		x.listFailed()
+		x.Header()["Retry-After"] = []string{strconv.FormatInt(retrySeconds(waitOf(why)), 10)}
+	}
+	out := append(x.out[:0], `{"accepted":`...)
+	out = strconv.AppendInt(out, int64(accepted), 10)
+	out = append(out, `,"rejected":`...)
+	out = strconv.AppendInt(out, int64(len(x.rejects)), 10)
+	out = append(out, `,"ids":[`...)
+	for i, s := range x.slots {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		if s.item < 0 {
+			out = append(out, "null"...)
+		} else {
+			out = append(out, x.ids[s.from:s.to]...)
+		}
+	}
+	out = append(out, `],`...)
+	if status == http.StatusMultiStatus {
+		out = append(x.appendErrors(out), ',')
+	}
+	x.out = append(out, `"ack":"stream"}`...)
+	x.reply(status, jsonType, x.out)
+}
+
+// refuseAll answers a request of which no event is good.
+func (x *exchange) refuseAll() {
+	switch {
+	case len(x.slots) == 0:
+		x.fail(codeNoEvents, "the document is well formed and has no events")
+	case len(x.slots) == 1 && x.rejects[0].reason == ledger.TooLarge:
+		x.problem(codeEventTooLarge, x.rejects[0].detail, 0, true)
+	case !slices.ContainsFunc(x.rejects, func(r reject) bool { return r.reason != ledger.Forbidden }):
+		x.problem(codeEventForbidden, x.rejects[0].detail, 0, true)
+	default:
+		x.problem(codeInvalidEvents, summary(x.rejects), 0, true)
+	}
+}
+
+// listFailed adds the events that the stream did not take to the errors of the
+// answer. To the ledger they are no rejects: the producer has counted them.
+func (x *exchange) listFailed() {
+	for i := range x.slots {
+		s := &x.slots[i]
+		if s.item >= 0 && x.batch.Err(s.item) != nil {
+			x.rejects = append(x.rejects, reject{
+				index: i, code: codeUnavailable.String(), detail: "the event could not be stored; send it again",
+			})
+			s.item = -1
+		}
+	}
+	slices.SortFunc(x.rejects, func(a, b reject) int { return a.index - b.index })
+}
+
+// unavailable answers that nothing was stored, as far as is known.
+func (x *exchange) unavailable(why error) {
+	if x.cause == nil {
+		x.cause = why
+	}
+	detail := "the events were not stored; send them again"
+	if fault.KindOf(why) == fault.Ambiguous {
+		detail = "it is not known whether the events were stored; send them again with the same ids"
+	}
+	x.failAfter(codeUnavailable, detail, waitOf(why))
+}
+
+// waitOf is the Retry-After of a failure to store.
+func waitOf(err error) time.Duration {
+	if d := fault.RetryAfter(err); d > 0 {
+		return d
+	}
+	return 5 * time.Second
+}
+
+// appendErrors appends the errors member of an answer.
+func (x *exchange) appendErrors(dst []byte) []byte {
+	dst = append(dst, `"errors":[`...)
+	for i := range x.rejects {
+		r := &x.rejects[i]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"index":`...)
+		dst = strconv.AppendInt(dst, int64(r.index), 10)
+		dst = append(dst, `,"pointer":`...)
+		dst = appendString(dst, r.pointer)
+		dst = append(dst, `,"code":`...)
+		dst = appendString(dst, r.code)
+		dst = append(dst, `,"detail":`...)
+		dst = appendString(dst, r.detail)
+		dst = append(dst, '}')
+	}
+	return append(dst, ']')
+}
+
+// summary says of several rejects what a person needs first.
+func summary(rejects []reject) string {
+	r := rejects[0]
+	where := r.pointer
+	if where == "" {
+		where = "the event"
+	}
+	text := where + ": " + r.detail
+	if len(rejects) > 1 {
+		text = strconv.Itoa(len(rejects)) + " events are invalid; the first: " + text
+	}
+	return text
+}

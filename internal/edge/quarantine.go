@@ -1,0 +1,173 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/eventsluice/sluice/internal/deadletter"
+	"github.com/eventsluice/sluice/internal/event"
+	"github.com/eventsluice/sluice/internal/fault"
+	"github.com/eventsluice/sluice/internal/ledger"
+	"github.com/eventsluice/sluice/internal/stream"
+)
+
+// QuarantineName is the destination of letters in the quarantine.
+const QuarantineName = "quarantine"
+
+// keptOfLarge is how much is kept of an event that is too large.
+const keptOfLarge = 64 << 10
+
+// keepRejects writes the rejected events of the request to the quarantine, and
+// reports whether they are there.
+func (x *exchange) keepRejects() bool {
+	if len(x.rejects) == 0 {
+		return true
+	}
+	letters := make([]deadletter.Letter, len(x.rejects))
+	for i := range x.rejects {
+		letters[i] = x.letter(&x.rejects[i])
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), x.edge.cfg.StoreTimeout)
+	defer cancel()
+	err := x.edge.quarantine.Put(ctx, letters)
+	if err == nil {
+		return true
+	}
+	x.edge.stats.quarantineFailed.Add(uint64(len(letters)))
+	x.edge.log.LogAttrs(ctx, slog.LevelError, "rejected events could not be quarantined",
+		slog.String("key", x.key.ID), slog.Int("events", len(letters)), slog.Any("error", err))
+	x.cause = err
+	return false
+}
+
+// letter is what the quarantine keeps of a rejected event. Its memory is its
+// own, since the queue may outlive the request.
+func (x *exchange) letter(r *reject) deadletter.Letter {
+	l := deadletter.Letter{
+		ID: event.NewID(), Destination: QuarantineName, EventID: r.id, EventName: r.name, Source: x.key.Source,
+		Attempts: 1, FirstSeen: x.start.UTC(), LastTry: x.start.UTC(),
+		Class: r.reason.String(), Code: r.code, Message: strings.TrimPrefix(r.pointer+": "+r.detail, ": "),
+		Request: x.req.Method + " " + x.req.URL.Path, // the form of the event follows from it
+	}
+	if r.stored {
+		l.Request = ""
+	}
+	raw := r.raw
+	if r.reason == ledger.TooLarge && !r.stored {
+		raw = raw[:min(len(raw), keptOfLarge)]
+	}
+	if raw = bytes.Clone(raw); json.Valid(raw) {
+		l.Event = raw
+	} else {
+		l.Raw = raw
+	}
+	return l
+}
+
+// Readmit validates quarantined events again, by the limits and keys of now,
+// and puts the good ones on the stream. It returns one error per letter: nil
+// means that its event is durable there, a fault.Invalid, TooLarge or
+// Forbidden that it is refused still, anything else that it may be tried again.
+//
+// An event without an id of its own gets that of its letter, so that a letter
+// that is readmitted twice makes one event. An event that was forbidden needs
+// a key of its source that allows it now; another one needs no key. The ledger
+// counts a readmitted event as received once more.
+func (e *Edge) Readmit(ctx context.Context, letters []deadletter.Letter) []error {
+	results := make([]error, len(letters))
+	var batch stream.Batch
+	var owner []int // of each event of the batch
+	for i := range letters {
+		ev, err := e.revalidate(&letters[i])
+		if err != nil {
+			results[i] = err
+			continue
+		}
+		batch.Add(&ev)
+		owner = append(owner, i)
+	}
+	if len(owner) == 0 {
+		return results
+	}
+	e.intake.Received(len(owner))
+	err := e.stream.Put(ctx, &batch)
+	if err == nil {
+		return results
+	}
+	blamed := false
+	for item, i := range owner {
+		results[i] = batch.Err(item)
+		blamed = blamed || results[i] != nil
+	}
+	if !blamed {
+		for _, i := range owner {
+			results[i] = err
+		}
+	}
+	return results
+}
+
+func (e *Edge) revalidate(l *deadletter.Letter) (event.Event, error) {
+	raw := []byte(l.Event)
+	if len(raw) == 0 {
+		raw = l.Raw
+	}
+	var ev event.Event
+	var invalid *event.Invalid
+	received := l.FirstSeen.UTC().Format(receivedLayout)
+	if typ, ok := sdkTypeOf(l.Request); ok {
+		m := mapping{limits: e.cfg.Limits, typ: typ, received: l.FirstSeen}
+		invalid = m.event(raw, &ev)
+	} else {
+		var err error
+		if ev, err = event.ParseSent(raw, e.cfg.Limits); err != nil {
+			invalid, _ = err.(*event.Invalid)
+			if invalid == nil {
+				invalid = &event.Invalid{Code: event.CodeInvalidJSON, Detail: err.Error()}
+			}
+		}
+	}
+	if invalid != nil {
+		kind := fault.Invalid
+		if invalid.Code == event.CodeTooLarge {
+			kind = fault.TooLarge
+		}
+		return ev, fault.New(kind, "%s", invalid.Error())
+	}
+	if l.Class == ledger.Forbidden.String() && !e.allowedBySource(l.Source, ev.Name) {
+		return ev, fault.New(fault.Forbidden, "no key of the source %s may send events of this name", l.Source)
+	}
+	if ev.ID == "" {
+		ev.ID = l.ID
+	}
+	if ev.Timestamp == "" {
+		ev.Timestamp = received
+	}
+	ev.ReceivedAt, ev.Source = received, l.Source
+	return ev, nil
+}
+
+func (e *Edge) allowedBySource(source, name string) bool {
+	keys := e.keys()
+	if keys == nil {
+		return false
+	}
+	for _, k := range keys.OfSource(source, time.Now()) {
+		if k.AllowsEvent(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// sdkTypeOf returns the event type of the SDK route that a letter's request
+// went to, if it went to one.
+func sdkTypeOf(request string) (typ string, ok bool) {
+	_, path, _ := strings.Cut(request, " ")
+	typ, ok = sdkRoutes[strings.TrimSuffix(strings.TrimPrefix(path, "/v1/"), "/")]
+	return typ, ok
+}

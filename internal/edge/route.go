@@ -1,0 +1,119 @@
+package edge
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/eventsluice/sluice/internal/event"
+)
+
+// route names a group of paths in metrics and logs.
+type route uint8
+
+const (
+	routeUnknown route = iota
+	routePreflight
+	routeEvents
+	routeSDK
+	routeHealth
+	routes
+)
+
+var routeNames = [routes]string{
+	routeUnknown: "unknown", routePreflight: "preflight", routeEvents: "events", routeSDK: "sdk", routeHealth: "health",
+}
+
+func (r route) String() string { return routeNames[r] }
+
+// sdkRoutes are the paths of the SDKs, below /v1/, and the type of the events
+// that each takes; "" where the event says it itself.
+var sdkRoutes = map[string]string{
+	"batch": "", "b": "", "import": "",
+	"track": event.TypeTrack, "t": event.TypeTrack,
+	"identify": event.TypeIdentify, "i": event.TypeIdentify,
+	"page": event.TypePage, "p": event.TypePage,
+	"screen": event.TypeScreen, "s": event.TypeScreen,
+	"group": event.TypeGroup, "g": event.TypeGroup,
+	"alias": event.TypeAlias, "a": event.TypeAlias,
+}
+
+func (e *Edge) routes() *chi.Mux {
+	mux := chi.NewRouter()
+	// A path and the same with a slash at its end are one: a redirect would
+	// turn a POST into a GET, or be taken for success.
+	both := func(method, path string, h http.HandlerFunc) {
+		mux.MethodFunc(method, path, h)
+		mux.MethodFunc(method, path+"/", h)
+	}
+	both(http.MethodPost, "/v1/events", on(routeEvents, (*exchange).events))
+	for name, typ := range sdkRoutes {
+		both(http.MethodPost, "/v1/"+name, on(routeSDK, func(x *exchange) { x.sdk(typ) }))
+	}
+	for path, h := range map[string]func(*exchange){"/livez": (*exchange).livez, "/readyz": (*exchange).readyz} {
+		both(http.MethodGet, path, on(routeHealth, h))
+		both(http.MethodHead, path, on(routeHealth, h))
+	}
+	mux.NotFound(on(routeUnknown, func(x *exchange) {
+		x.corsAnyKey()
+		x.fail(codeNotFound, "there is nothing at "+x.req.URL.Path+"; events go to POST /v1/events")
+	}))
+	mux.MethodNotAllowed(on(routeUnknown, func(x *exchange) {
+		allowed := strings.Join(e.methods(x.req.URL.Path), ", ")
+		x.Header().Set("Allow", allowed)
+		x.corsAnyKey()
+		x.fail(codeMethodNotAllowed, x.req.URL.Path+" takes "+allowed)
+	}))
+	return mux
+}
+
+// on adapts a method of exchange to chi. The response writer that routes see
+// is the exchange itself, see ServeHTTP.
+func on(rt route, h func(*exchange)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		x := w.(*exchange)
+		x.route = rt
+		h(x)
+	}
+}
+
+// methods returns the methods that a path takes.
+func (e *Edge) methods(path string) []string {
+	var methods []string
+	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+		if e.mux.Match(chi.NewRouteContext(), m, path) {
+			methods = append(methods, m)
+		}
+	}
+	if len(methods) > 0 {
+		methods = append(methods, http.MethodOptions)
+	}
+	return methods
+}
+
+func (x *exchange) livez() { x.reply(http.StatusOK, jsonType, []byte(`{"status":"ok"}`)) }
+
+// readyz says whether the gateway should get traffic, and if not, why.
+func (x *exchange) readyz() {
+	var reasons []string
+	if x.keys == nil {
+		reasons = append(reasons, "keys: no document was loaded yet")
+	}
+	if ready := x.edge.cfg.Ready; ready != nil {
+		reasons = append(reasons, ready(x.req.Context())...)
+	}
+	if len(reasons) == 0 {
+		x.reply(http.StatusOK, jsonType, []byte(`{"status":"ready","reasons":[]}`))
+		return
+	}
+	out := append(x.out[:0], `{"status":"not ready","reasons":[`...)
+	for i, reason := range reasons {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = appendString(out, reason)
+	}
+	x.out = append(out, "]}"...)
+	x.reply(http.StatusServiceUnavailable, jsonType, x.out)
+}
