@@ -1,0 +1,170 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/eventsluice/sluice/internal/fault"
+	"github.com/eventsluice/sluice/internal/ledger"
+)
+
+// errNotRunning says that no process runs on the data folder.
+var errNotRunning = errors.New("no sluice is running here")
+
+// client speaks to the admin API of a running process.
+type client struct {
+	base  string
+	token string
+	http  *http.Client
+}
+
+// dial finds the process that runs on the data folder of the settings. It
+// returns errNotRunning if there is none.
+func dial(ctx context.Context, s Settings) (*client, error) {
+	text, err := os.ReadFile(filepath.Join(s.DataDir, runFileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errNotRunning
+	}
+	if err != nil {
+		return nil, err
+	}
+	var place runFile
+	if err := json.Unmarshal(text, &place); err != nil {
+		return nil, fmt.Errorf("%s: %w", runFileName, err)
+	}
+	c := &client{base: place.Admin, token: s.AdminToken, http: &http.Client{}}
+	probe, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	err = c.get(probe, "/livez", nil, nil)
+	if kind := fault.KindOf(err); err != nil && kind == fault.Unavailable {
+		// A process that was killed leaves its file behind.
+		return nil, errNotRunning
+	}
+	return c, err
+}
+
+func (c *client) get(ctx context.Context, path string, query url.Values, into any) error {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	return c.do(ctx, http.MethodGet, path, nil, into)
+}
+
+func (c *client) post(ctx context.Context, path string, body, into any) error {
+	return c.do(ctx, http.MethodPost, path, body, into)
+}
+
+// do makes one request. An answer that is not 2xx becomes the fault that its
+// problem document names.
+func (c *client) do(ctx context.Context, method, path string, body, into any) error {
+	response, err := c.open(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if into == nil {
+		_, err = io.Copy(io.Discard, response.Body)
+		return err
+	}
+	return json.NewDecoder(response.Body).Decode(into)
+}
+
+// open makes a request and returns its answer, which is 2xx.
+func (c *client) open(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	var reader io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		reader = bytes.NewReader(text)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, reader)
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if c.token != "" {
+		request.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return nil, &fault.Error{Kind: fault.Unavailable, Detail: "the admin API does not answer", Err: err}
+	}
+	if response.StatusCode/100 == 2 {
+		return response, nil
+	}
+	defer response.Body.Close()
+	var p problem
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAdminBody)).Decode(&p); err != nil || p.Detail == "" {
+		return nil, fmt.Errorf("%s %s: %s", method, path, response.Status)
+	}
+	for kind, status := range statusOf {
+		if status == response.StatusCode && kind != fault.Unavailable {
+			return nil, &fault.Error{Kind: kind, Err: errors.New(p.Detail)}
+		}
+	}
+	return nil, errors.New(p.Detail)
+}
+
+// PrintLedger prints the ledger of the running process, as JSON if asked to.
+// It returns ErrSaid if the ledger has a residual.
+func PrintLedger(ctx context.Context, s Settings, asJSON bool, out io.Writer) error {
+	c, err := dial(ctx, s)
+	if errors.Is(err, errNotRunning) {
+		return fmt.Errorf("%w: nothing answers for the data folder %s", err, s.DataDir)
+	}
+	if err != nil {
+		return err
+	}
+	var statement ledger.Statement
+	if err := c.get(ctx, "/api/ledger", nil, &statement); err != nil {
+		return err
+	}
+	if asJSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(statement)
+	} else {
+		err = writeLedger(out, statement)
+	}
+	if err == nil && statement.Residual != 0 {
+		return ErrSaid
+	}
+	return err
+}
+
+func writeLedger(out io.Writer, s ledger.Statement) error {
+	fmt.Fprintf(out, "received %d = rejected %d + accepted %d", s.Received, s.Rejected, s.Accepted)
+	if s.InFlight > 0 {
+		fmt.Fprintf(out, " + in flight %d", s.InFlight)
+	}
+	fmt.Fprintf(out, "; stored %d; spooled %d; residual %d\n\n", s.Stored, s.Spooled, s.Residual)
+	names := make([]string, 0, len(s.Destinations))
+	for name := range s.Destinations {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "destination\trouted\tfiltered\tdelivered\tretrying\twaiting\tdead\tunrouted\tskipped\tpurged\treplayed\t")
+	for _, name := range names {
+		d := s.Destinations[name]
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", name,
+			d.Routed, d.Filtered, d.Delivered, d.Retrying, d.Waiting, d.Dead, d.Unrouted, d.Skipped, d.Purged, d.Replayed)
+	}
+	return w.Flush()
+}

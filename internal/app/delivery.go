@@ -1,0 +1,76 @@
+package app
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/eventsluice/sluice/internal/connector/delivery"
+)
+
+// destinationStatus is one destination in GET /api/destinations.
+type destinationStatus struct {
+	Name      string `json:"destination_name"`
+	Connector string `json:"connector"`
+	delivery.Status
+}
+
+func (p *program) listDestinations(w http.ResponseWriter, _ *http.Request) {
+	statuses := []destinationStatus{}
+	if p.runners != nil {
+		statuses = p.runners.Statuses()
+	}
+	writeJSON(w, map[string]any{"destinations": statuses})
+}
+
+// Statuses returns how each destination is, by name.
+func (r *runners) Statuses() []destinationStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	statuses := make([]destinationStatus, 0, len(r.running))
+	for name, run := range r.running {
+		statuses = append(statuses, destinationStatus{Name: name, Connector: run.destination.Connector, Status: run.runner.Status()})
+	}
+	slices.SortFunc(statuses, func(a, b destinationStatus) int { return strings.Compare(a.Name, b.Name) })
+	return statuses
+}
+
+func (p *program) resumeDestination(w http.ResponseWriter, r *http.Request) {
+	runner, err := p.runner(r.PathValue("destination"))
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	runner.Wake()
+	writeJSON(w, runner.Status())
+}
+
+func (p *program) deliveryMetrics(g *gauges) func(metric.Observer) {
+	calls := g.counter("sluice.destination.calls", "Calls made to a destination.")
+	attempts := g.counter("sluice.destination.attempts", "Events in the calls made to a destination, by what became of them.")
+	state := g.gauge("sluice.destination.state", "1 for the state that a destination is in: starting, running, paused or stopped.")
+	stuck := g.gauge("sluice.destination.stuck_calls", "Calls that did not return when their time was over.")
+	oldest := g.gauge("sluice.destination.oldest_waiting_timestamp_seconds", "When the oldest event that waits for its first attempt was stored.")
+	return func(o metric.Observer) {
+		for _, s := range p.runners.Statuses() {
+			destination := labels("destination", s.Name)
+			o.ObserveInt64(calls, int64(s.Calls), destination)
+			o.ObserveInt64(stuck, int64(s.Stuck), destination)
+			for class, n := range s.Results {
+				o.ObserveInt64(attempts, int64(n), labels("destination", s.Name, "class", class))
+			}
+			for _, known := range []string{delivery.Starting, delivery.Running, delivery.Paused, delivery.Stopped} {
+				var in int64
+				if s.State == known {
+					in = 1
+				}
+				o.ObserveInt64(state, in, labels("destination", s.Name, "state", known))
+			}
+			if !s.OldestWaiting.IsZero() {
+				o.ObserveInt64(oldest, s.OldestWaiting.Unix(), destination)
+			}
+		}
+	}
+}

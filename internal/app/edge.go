@@ -1,0 +1,92 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/eventsluice/sluice/internal/edge"
+	"github.com/eventsluice/sluice/internal/edge/source"
+	"github.com/eventsluice/sluice/internal/event"
+)
+
+// readyTimeout bounds a look at the stream for /readyz.
+const readyTimeout = 2 * time.Second
+
+// edgeConfig divides the memory of the process: a quarter is for requests that
+// are being worked on, an eighth for events on their way to the stream (see
+// open), and the rest for the destinations, the stream itself and the runtime.
+func (p *program) edgeConfig() edge.Config {
+	s := p.settings
+	return edge.Config{
+		MaxBody:        int64(s.MaxBody),
+		Limits:         event.Limits{MaxBytes: int(s.MaxEvent)},
+		MaxInFlight:    int64(s.MemoryLimit / 4),
+		StoreTimeout:   s.RequestTimeout,
+		AddressRate:    source.Rate{PerSecond: s.AddressRate},
+		TrustedProxies: s.TrustedProxies,
+		Ready:          p.notReady,
+		Log:            p.log,
+	}
+}
+
+// notReady returns why the gateway should get no traffic: the stream does not
+// answer or has no room left.
+func (p *program) notReady(ctx context.Context) []string {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	stats, err := p.engine.Events().Stats(ctx)
+	switch {
+	case err != nil:
+		p.log.Warn("stream does not answer", "error", err)
+		return []string{"the stream does not answer"}
+	case stats.Bytes >= stats.Budget:
+		return []string{"the disk budget of the stream is used up: a destination is behind, or SLUICE_DISK_LIMIT is too small"}
+	}
+	return nil
+}
+
+func (p *program) edgeMetrics(g *gauges) func(metric.Observer) {
+	requests := g.counter("sluice.gateway.requests", "Requests by route and status.")
+	refused := g.counter("sluice.gateway.requests_refused", "Requests refused as a whole, by the code of the problem document.")
+	bytesIn := g.counter("sluice.gateway.body_bytes", "Bytes of request bodies as sent.")
+	decoded := g.counter("sluice.gateway.decoded_bytes", "Bytes of request bodies after decompression.")
+	inFlight := g.gauge("sluice.gateway.in_flight_bytes", "Memory of the requests that are being worked on.")
+	unkept := g.counter("sluice.quarantine.failed", "Rejected events that the quarantine could not take.")
+	discarded := g.counter("sluice.quarantine.discarded", "Rejected events pushed out of the quarantine by newer ones.")
+	return func(o metric.Observer) {
+		s := p.edge.Stats()
+		for _, r := range s.Requests {
+			o.ObserveInt64(requests, int64(r.Count), labels("route", r.Route, "status", statusText(r.Status)))
+		}
+		for code, n := range s.Refused {
+			o.ObserveInt64(refused, int64(n), labels("code", code))
+		}
+		o.ObserveInt64(bytesIn, int64(s.BytesIn))
+		o.ObserveInt64(decoded, int64(s.BytesDecoded))
+		o.ObserveInt64(inFlight, s.InFlight)
+		o.ObserveInt64(unkept, int64(s.QuarantineFailed))
+		o.ObserveInt64(discarded, int64(p.engine.Quarantine().Discarded()))
+	}
+}
+
+func (p *program) streamMetrics(g *gauges) func(metric.Observer) {
+	bytes := g.gauge("sluice.stream.bytes", "Bytes of the event stream on disk.")
+	budget := g.gauge("sluice.stream.budget_bytes", "Bytes that the event stream may take; at the budget the gateway answers 503.")
+	entries := g.gauge("sluice.stream.entries", "Writes that the event stream retains.")
+	trimmed := g.counter("sluice.stream.events_trimmed", "Events discarded after every destination had settled them.")
+	return func(o metric.Observer) {
+		ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+		defer cancel()
+		s, err := p.engine.Events().Stats(ctx)
+		if err != nil {
+			p.log.Warn("stream does not answer", "error", err)
+			return
+		}
+		o.ObserveInt64(bytes, int64(s.Bytes))
+		o.ObserveInt64(budget, int64(s.Budget))
+		o.ObserveInt64(entries, int64(s.Entries))
+		o.ObserveInt64(trimmed, int64(s.Trimmed))
+	}
+}

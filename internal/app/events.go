@@ -1,0 +1,213 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/eventsluice/sluice/internal/connector/delivery"
+	"github.com/eventsluice/sluice/internal/deadletter"
+	"github.com/eventsluice/sluice/internal/event"
+	"github.com/eventsluice/sluice/internal/fault"
+	"github.com/eventsluice/sluice/internal/stream"
+)
+
+const (
+	defaultEvents = 50
+	mostEvents    = 1000
+	// traceDepth is how many of the newest events are searched for an id.
+	traceDepth = 1_000_000
+)
+
+// storedEvent is one event of the stream with its place there.
+type storedEvent struct {
+	Place    place           `json:"position"`
+	StoredAt time.Time       `json:"stored_at"`
+	Event    json.RawMessage `json:"event"`
+}
+
+// place is where an event stands on the stream: position, record, event.
+type place struct {
+	Position uint64
+	Record   int
+	Index    int
+}
+
+// String returns the id that a letter of this event has.
+func (p place) String() string { return fmt.Sprintf("%d.%d.%d", p.Position, p.Record, p.Index) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (p place) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// eventsOf returns the events of an entry in their order. Bytes that are not
+// JSON become a JSON string, so that they can be shown.
+func eventsOf(entry stream.Entry) []storedEvent {
+	var events []storedEvent
+	for i, record := range entry.Records {
+		for j, raw := range stream.Deaggregate(record) {
+			shown := json.RawMessage(raw)
+			if !json.Valid(raw) {
+				shown, _ = json.Marshal(string(raw)) // of a string: never fails
+			}
+			events = append(events, storedEvent{
+				Place:    place{Position: entry.Position, Record: i, Index: j},
+				StoredAt: entry.StoredAt,
+				Event:    shown,
+			})
+		}
+	}
+	return events
+}
+
+// newest calls yield for the newest events, newest first, until it returns
+// false.
+func (p *program) newest(ctx context.Context, yield func(storedEvent) bool) error {
+	return p.engine.Events().Recent(ctx, traceDepth, func(entry stream.Entry) bool {
+		events := eventsOf(entry)
+		for i := len(events) - 1; i >= 0; i-- {
+			if !yield(events[i]) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (p *program) recentEvents(w http.ResponseWriter, r *http.Request) {
+	limit, err := queryInt(r, "limit", defaultEvents, mostEvents)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	events := make([]storedEvent, 0, limit)
+	err = p.newest(r.Context(), func(e storedEvent) bool {
+		events = append(events, e)
+		return len(events) < limit
+	})
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	writeJSON(w, map[string]any{"events": events})
+}
+
+// tailEvents sends the events that are stored from now on, as server-sent
+// events, until the client goes.
+func (p *program) tailEvents(w http.ResponseWriter, r *http.Request) {
+	ctx := r.Context()
+	last, err := p.engine.Events().Last(ctx)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	reader, err := p.engine.Events().Open(ctx, last)
+	if err != nil {
+		writeProblem(w, err)
+		return
+	}
+	defer reader.Close()
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	control := http.NewResponseController(w)
+	if _, err := io.WriteString(w, ": from here on\n\n"); err != nil || control.Flush() != nil {
+		return
+	}
+	for {
+		entry, err := reader.Next(ctx)
+		if err != nil {
+			return
+		}
+		for _, e := range eventsOf(entry) {
+			text, err := json.Marshal(e)
+			if err != nil {
+				continue
+			}
+			if _, err := fmt.Fprintf(w, "id: %s\ndata: %s\n\n", e.Place, text); err != nil {
+				return
+			}
+		}
+		if control.Flush() != nil {
+			return
+		}
+	}
+}
+
+// trace is the story of one event.
+type trace struct {
+	ID string `json:"id"`
+	storedEvent
+	Destinations map[string]traceStep `json:"destinations"`
+}
+
+// traceStep is what became of an event at one destination.
+type traceStep struct {
+	// Outcome is filtered, unrouted, waiting, retrying, dead, or settled:
+	// delivered, or a dead letter that was purged or replayed since.
+	Outcome  string `json:"outcome"`
+	Rule     string `json:"rule,omitempty"`
+	Attempts int    `json:"attempts,omitempty"`
+	// Letter is what is known of the failed attempts.
+	Letter *deadletter.Letter `json:"letter,omitempty"`
+}
+
+func (p *program) traceEvent(w http.ResponseWriter, r *http.Request) {
+	ctx, id := r.Context(), r.PathValue("id")
+	var found *storedEvent
+	depth := 0
+	err := p.newest(ctx, func(e storedEvent) bool {
+		depth++
+		if ev, err := event.ParseStored(e.Event); err == nil && ev.ID == id {
+			found = &e
+		}
+		return found == nil && depth < traceDepth
+	})
+	switch {
+	case err != nil:
+		writeProblem(w, err)
+		return
+	case found == nil:
+		writeProblem(w, fault.New(fault.NotFound, "no event %q among the newest %d on the stream", id, depth))
+		return
+	}
+	story := trace{ID: id, storedEvent: *found, Destinations: map[string]traceStep{}}
+	if p.runners != nil {
+		for name, runner := range p.runners.All {
+			step, err := p.traceAt(ctx, name, runner, *found)
+			if err != nil {
+				writeProblem(w, err)
+				return
+			}
+			story.Destinations[name] = step
+		}
+	}
+	writeJSON(w, story)
+}
+
+// traceAt finds out what became of an event at one destination, from what is
+// kept durably: letters, the rules in force and the position.
+func (p *program) traceAt(ctx context.Context, name string, runner *delivery.Runner, e storedEvent) (traceStep, error) {
+	store := p.engine.Destination(name)
+	for outcome, queue := range map[string]deadletter.Queue{"retrying": store.Parked(), "dead": store.Dead()} {
+		letter, err := queue.Get(ctx, e.Place.String())
+		switch {
+		case err == nil:
+			return traceStep{Outcome: outcome, Rule: letter.Rule, Attempts: letter.Attempts, Letter: &letter}, nil
+		case fault.KindOf(err) != fault.NotFound:
+			return traceStep{}, err
+		}
+	}
+	_, rule, wanted, err := p.rules.Get().Route(name).Apply(e.Event)
+	switch {
+	case err != nil:
+		return traceStep{}, errors.Join(errors.New("apply the rules"), err)
+	case !wanted:
+		return traceStep{Outcome: "filtered"}, nil
+	case e.Place.Position <= runner.Position():
+		return traceStep{Outcome: "settled", Rule: rule}, nil
+	}
+	return traceStep{Outcome: "waiting", Rule: rule}, nil
+}

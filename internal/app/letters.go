@@ -1,0 +1,5 @@
+package app
+
+import "net/http"
+
+func (p *program) handleLetters(*http.ServeMux) {}

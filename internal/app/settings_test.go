@@ -1,0 +1,132 @@
+package app
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// load reads settings from arguments and an environment.
+func load(t *testing.T, env map[string]string, args ...string) (Settings, error) {
+	t.Helper()
+	var s Settings
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	s.Bind(flags)
+	if err := flags.Parse(args); err != nil {
+		return s, err
+	}
+	return s, s.Fill(flags, func(name string) (string, bool) {
+		value, ok := env[name]
+		return value, ok
+	})
+}
+
+func TestTheDefaultsAreThoseOfTheContract(t *testing.T) {
+	t.Parallel()
+	s, err := load(t, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, pair := range map[string][2]string{
+		"SLUICE_ADDR":         {s.Addr, ":8080"},
+		"SLUICE_ADMIN_ADDR":   {s.AdminAddr, "127.0.0.1:8081"},
+		"SLUICE_DATA_DIR":     {s.DataDir, "./.sluice"},
+		"SLUICE_STREAM":       {s.Stream, "embedded:"},
+		"SLUICE_KEYS":         {s.Keys, ".sluice/keys.json"},
+		"SLUICE_RULES":        {s.Rules, ".sluice/rules.json"},
+		"SLUICE_DESTINATIONS": {s.Destinations, ".sluice/destinations.json"},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("%s is %q, want %q", name, pair[0], pair[1])
+		}
+	}
+}
+
+func TestFlagsOverrideTheEnvironment(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{"SLUICE_ADDR": "127.0.0.1:1", "SLUICE_RETENTION": "1h", "SLUICE_MEMORY_LIMIT": "1GiB", "SLUICE_TRUSTED_PROXIES": "10.0.0.0/8, ::1"}
+	s, err := load(t, env, "--addr", "127.0.0.1:2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Addr != "127.0.0.1:2" || s.Retention != time.Hour || s.MemoryLimit != 1<<30 || len(s.TrustedProxies) != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestEveryFaultHasALineThatNamesVariableValueAndRemedy(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{
+		"SLUICE_ADDR":            "nowhere",
+		"SLUICE_STREAM":          "kafka://broker",
+		"SLUICE_RETENTION":       "a week",
+		"SLUICE_MEMORY_LIMIT":    "lots",
+		"SLUICE_MAX_EVENT":       "1",
+		"SLUICE_LOG_LEVEL":       "loud",
+		"SLUICE_TRUSTED_PROXIES": "proxy.example",
+		"SLUICE_ADDRESS_RATE":    "-1",
+	}
+	_, err := load(t, env)
+	if err == nil {
+		t.Fatal("no fault found")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != len(env) {
+		t.Errorf("%d lines for %d faults:\n%v", len(lines), len(env), err)
+	}
+	for name, value := range env {
+		found := false
+		for _, line := range lines {
+			found = found || strings.Contains(line, name+"=") && strings.Contains(line, value) && strings.Contains(line, "right would be")
+		}
+		if !found {
+			t.Errorf("no line for %s=%q:\n%v", name, value, err)
+		}
+	}
+}
+
+func TestSettingsThatContradictEachOther(t *testing.T) {
+	t.Parallel()
+	for name, env := range map[string]map[string]string{
+		"SLUICE_TLS_KEY":     {"SLUICE_TLS_CERT": "cert.pem"},
+		"SLUICE_ADMIN_TOKEN": {"SLUICE_ADMIN_ADDR": ":8081"},
+		"SLUICE_MAX_EVENT":   {"SLUICE_MAX_EVENT": "20MiB"},
+		"SLUICE_MAX_BODY":    {"SLUICE_MAX_BODY": "1GiB"},
+	} {
+		if _, err := load(t, env); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v: %v", env, err)
+		}
+	}
+}
+
+func TestTheAdminTokenIsNeverShown(t *testing.T) {
+	t.Parallel()
+	_, err := load(t, map[string]string{"SLUICE_ADMIN_TOKEN": "hunter2"})
+	if err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("error: %v", err)
+	}
+	s, err := load(t, map[string]string{"SLUICE_ADMIN_TOKEN": "0123456789abcdef", "SLUICE_ADMIN_ADDR": "0.0.0.0:8081"})
+	if err != nil || s.AdminToken != "0123456789abcdef" {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestBytesReadAndWriteTheSameSize(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Bytes{"512MiB": 512 << 20, "2GB": 2e9, "1000000": 1e6, "64KiB": 64 << 10, "7B": 7, "0": 0} {
+		got, err := parseBytes(text)
+		if err != nil || got != want {
+			t.Errorf("%q is %d, %v", text, got, err)
+		}
+		if again, err := parseBytes(got.String()); err != nil || again != got {
+			t.Errorf("%q is written %q and read %d, %v", text, got, again, err)
+		}
+	}
+	for _, bad := range []string{"", "MiB", "-1", "1.5GiB", "9999999999TiB", "1 lot"} {
+		if _, err := parseBytes(bad); err == nil {
+			t.Errorf("%q is taken for a size", bad)
+		}
+	}
+}

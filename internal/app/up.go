@@ -1,0 +1,352 @@
+// Package app makes programs of the parts: it reads the settings, wires the
+// stages to a host, starts them, and stops them in the order of the data. It
+// is the only package that knows all the others.
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/eventsluice/sluice/internal/connector/delivery"
+	"github.com/eventsluice/sluice/internal/document"
+	"github.com/eventsluice/sluice/internal/edge"
+	"github.com/eventsluice/sluice/internal/edge/source"
+	"github.com/eventsluice/sluice/internal/engine"
+	"github.com/eventsluice/sluice/internal/fault"
+	"github.com/eventsluice/sluice/internal/ledger"
+	"github.com/eventsluice/sluice/internal/router"
+	"github.com/eventsluice/sluice/internal/stream/producer"
+	"github.com/eventsluice/sluice/internal/telemetry"
+)
+
+// ErrSaid is returned by a command that has already said on its output why it
+// failed.
+var ErrSaid = errors.New("already reported")
+
+const (
+	// documentInterval is how soon an edited document is in force.
+	documentInterval = time.Second
+	// trimInterval is how often settled events are considered for discarding,
+	// and the opening balance of the ledger is kept.
+	trimInterval = 5 * time.Second
+	// certificateInterval is how soon a renewed certificate is in use.
+	certificateInterval = time.Minute
+)
+
+// Up runs everything on this machine until ctx is done.
+func Up(ctx context.Context, s Settings, out, errs io.Writer) error {
+	return serve(ctx, s, true, out, errs)
+}
+
+// Gateway collects and stores until ctx is done, and delivers nothing.
+func Gateway(ctx context.Context, s Settings, out, errs io.Writer) error {
+	return serve(ctx, s, false, out, errs)
+}
+
+// program is one running process: the stages and what they share.
+type program struct {
+	settings Settings
+	log      *slog.Logger
+	engine   *engine.Engine
+	intake   *ledger.Intake
+	producer *producer.Producer
+	edge     *edge.Edge
+	runners  *runners
+	books    ledger.Books
+	// keptBalance is what keepHouse has written last.
+	keptBalance ledger.Opening
+
+	keys         *document.Live[*source.Keys]
+	rules        *document.Live[*router.Table]
+	destinations *document.Live[[]Destination]
+}
+
+func serve(ctx context.Context, s Settings, deliver bool, out, errs io.Writer) (err error) {
+	tuneRuntime(s)
+	log := newLogger(s, errs)
+	made, err := prepare(s)
+	if err != nil {
+		return err
+	}
+	p := &program{settings: s, log: log, intake: &ledger.Intake{}}
+	p.engine, err = engine.Open(ctx, engine.Config{
+		Dir:       s.DataDir,
+		MaxBytes:  int64(s.DiskLimit),
+		Retention: s.Retention,
+	}, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.Background(), s.StopTimeout)
+		defer cancel()
+		err = errors.Join(err, p.engine.Close(closing))
+	}()
+	if err := p.open(ctx); err != nil {
+		return err
+	}
+	if !deliver {
+		p.runners = nil
+	}
+	return p.run(ctx, made, out)
+}
+
+// open reads the documents and makes the stages. It starts nothing.
+func (p *program) open(ctx context.Context) (err error) {
+	s := p.settings
+	var previous *source.Keys
+	if p.keys, err = document.Open(ctx, document.File(s.Keys), func(doc []byte) (*source.Keys, error) {
+		keys, err := source.Parse(doc, previous)
+		if err == nil {
+			previous = keys
+		}
+		return keys, err
+	}, p.log); err != nil {
+		return err
+	}
+	if p.rules, err = document.Open(ctx, document.File(s.Rules), router.Parse, p.log); err != nil {
+		return err
+	}
+	if p.destinations, err = document.Open(ctx, document.File(s.Destinations), func(doc []byte) ([]Destination, error) {
+		return ParseDestinations(doc, s.DataDir)
+	}, p.log); err != nil {
+		return err
+	}
+
+	balance, err := p.loadBalance()
+	if err != nil {
+		return err
+	}
+	p.intake.Open(balance)
+	p.producer, err = producer.New(p.engine.Events(), p.intake, producer.Config{
+		MaxBufferedBytes: int(s.MemoryLimit / 8),
+	})
+	if err != nil {
+		return err
+	}
+	p.edge, err = edge.New(p.producer, p.engine.Quarantine(), p.keys.Get, p.intake, p.edgeConfig())
+	if err != nil {
+		return err
+	}
+	p.runners = &runners{
+		engine: p.engine, rules: p.rules.Get, dir: s.DataDir, log: p.log,
+		running: map[string]*running{},
+	}
+	p.books = ledger.Books{
+		Intake:       p.intake,
+		InFlight:     p.inFlight,
+		Stored:       p.engine.Events().Stored,
+		Destinations: func() map[string]ledger.Account { return p.runners.Accounts() },
+	}
+	return nil
+}
+
+// run starts the stages, says where they are, and stops them in the order of
+// the data when ctx is done or one of them fails.
+func (p *program) run(ctx context.Context, made firstRun, out io.Writer) error {
+	s := p.settings
+	tele, err := telemetry.New()
+	if err != nil {
+		return err
+	}
+	if err := p.register(tele.Meter); err != nil {
+		return err
+	}
+	gateway, err := listen(s.Addr, p.edge.Server(), s.StopTimeout)
+	if err != nil {
+		return fmt.Errorf("SLUICE_ADDR=%q: %w", s.Addr, err)
+	}
+	if s.TLSCert != "" {
+		if gateway.cert, err = loadCertificate(s.TLSCert, s.TLSKey); err != nil {
+			return errors.Join(err, gateway.listener.Close())
+		}
+	}
+	admin, err := listen(s.AdminAddr, &http.Server{
+		Handler:           p.adminHandler(tele.Handler),
+		ReadHeaderTimeout: 10 * time.Second,
+	}, time.Second)
+	if err != nil {
+		return errors.Join(fmt.Errorf("SLUICE_ADMIN_ADDR=%q: %w", s.AdminAddr, err), gateway.listener.Close())
+	}
+	for _, server := range []*server{gateway, admin} {
+		server.http.ErrorLog = slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)
+	}
+
+	stages := newStages(p.log)
+	stages.start("listener", gateway.Run)
+	stages.start("producer", p.producer.Run)
+	stages.start("documents", p.watchDocuments)
+	if p.runners != nil {
+		if err := p.runners.Apply(p.destinations.Get()); err != nil {
+			p.log.Error("not every destination could be started", "error", err)
+		}
+		stages.start("connectors", p.runners.Run)
+	}
+	stages.start("housekeeping", p.keepHouse)
+	if gateway.cert != nil {
+		stages.start("certificate", func(ctx context.Context) error {
+			return gateway.cert.Run(ctx, certificateInterval, func(err error) {
+				p.log.Error("renewed certificate cannot be used, the old one stays", "error", err)
+			})
+		})
+	}
+	stages.start("admin", admin.Run)
+
+	place := runFile{Gateway: gateway.url(), Admin: admin.url(), PID: os.Getpid()}
+	err = place.write(s.DataDir)
+	if err == nil {
+		greet(out, place, made, s)
+		select {
+		case <-ctx.Done():
+			p.log.Info("stopping")
+		case err = <-stages.failed:
+		}
+	}
+	err = errors.Join(err, stages.stop(s.StopTimeout), tele.Shutdown(context.WithoutCancel(ctx)))
+	return errors.Join(err, place.remove(s.DataDir))
+}
+
+func (p *program) watchDocuments(ctx context.Context) error {
+	watchers := []func() error{
+		func() error { return p.keys.Run(ctx, documentInterval, nil) },
+		func() error { return p.rules.Run(ctx, documentInterval, nil) },
+		func() error {
+			return p.destinations.Run(ctx, documentInterval, func(destinations []Destination) {
+				if p.runners == nil {
+					return
+				}
+				if err := p.runners.Apply(destinations); err != nil {
+					p.log.Error("not every destination could be started", "error", err)
+				}
+			})
+		},
+	}
+	done := make(chan error, len(watchers))
+	for _, watch := range watchers {
+		go func() { done <- watch() }()
+	}
+	var faults []error
+	for range watchers {
+		faults = append(faults, <-done)
+	}
+	return errors.Join(faults...)
+}
+
+// keepHouse discards what is settled and keeps the opening balance, until ctx
+// is done; the balance once more at the end.
+func (p *program) keepHouse(ctx context.Context) error {
+	ticker := time.NewTicker(trimInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return p.saveBalance()
+		case <-ticker.C:
+		}
+		if err := p.saveBalance(); err != nil {
+			p.log.Warn("opening balance of the ledger not kept", "error", err)
+		}
+		if p.runners == nil {
+			continue
+		}
+		events := p.engine.Events()
+		newest, err := events.Last(ctx)
+		if err == nil {
+			err = events.Trim(ctx, p.runners.Settled(newest))
+		}
+		if err != nil && ctx.Err() == nil {
+			p.log.Warn("settled events not discarded", "error", err)
+		}
+	}
+}
+
+// inFlight is what the ledger counts as received and not decided.
+func (p *program) inFlight() int64 {
+	s := p.producer.Stats()
+	return int64(s.WaitingEvents+s.FlyingEvents) + int64(s.Undecided)
+}
+
+// runner returns the runner of a destination, or a fault.NotFound.
+func (p *program) runner(destination string) (*delivery.Runner, error) {
+	if p.runners == nil {
+		return nil, fault.New(fault.NotFound, "this process delivers nothing")
+	}
+	return p.runners.Runner(destination)
+}
+
+// tuneRuntime fits the Go runtime to the settings and the machine.
+func tuneRuntime(s Settings) {
+	// A blocking fsync holds a scheduler slot: with only one, nobody else runs
+	// meanwhile and throughput halves, also on one CPU.
+	if runtime.GOMAXPROCS(0) < 2 {
+		runtime.GOMAXPROCS(2)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		// The rest is for what the garbage collector does not count: mapped
+		// files, stacks of the C-like allocators of SQLite, the kernel's share.
+		debug.SetMemoryLimit(int64(s.MemoryLimit) * 3 / 4)
+	}
+}
+
+func newLogger(s Settings, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
+		level = slog.LevelInfo
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// runFile tells the operator's commands where a running process is. It lies in
+// the data folder while the process runs.
+type runFile struct {
+	Gateway string `json:"gateway"`
+	Admin   string `json:"admin"`
+	PID     int    `json:"pid"`
+}
+
+const runFileName = "run.json"
+
+func (f runFile) write(dataDir string) error {
+	text, err := json.Marshal(f)
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(dataDir, runFileName), string(text)+"\n")
+}
+
+func (f runFile) remove(dataDir string) error {
+	return os.Remove(filepath.Join(dataDir, runFileName))
+}
+
+// greet says what a person needs to send the first event.
+func greet(out io.Writer, place runFile, made firstRun, s Settings) {
+	dir := s.DataDir
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	fmt.Fprintf(out, "gateway    %s\nconsole    %s\ndata       %s\n", place.Gateway, place.Admin, dir)
+	key := made.writeKey
+	if key != "" {
+		fmt.Fprintf(out, "write key  %s\n", key)
+	} else {
+		key = "YOUR_WRITE_KEY"
+	}
+	if made.secretKey != "" {
+		fmt.Fprintf(out, "secret key %s  (shown this once; for back ends only)\n", made.secretKey)
+	}
+	fmt.Fprintf(out, "\nSend an event:\n\n  curl -H 'Authorization: Bearer %s' -H 'Content-Type: application/json' -d '{\"name\":\"hello\",\"data\":{\"from\":\"curl\"}}' %s/v1/events\n\n", key, place.Gateway)
+}
