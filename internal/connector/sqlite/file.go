@@ -145,6 +145,18 @@ func (f *file) stillAt(path string) bool {
 	return err == nil && os.SameFile(info, f.info)
 }
 
+// flush moves all rows from the WAL into the file and empties the WAL. That
+// matters for a file that was moved: SQLite closes it without doing so, and the
+// WAL that stays behind would be taken for that of the next file of the name.
+func (f *file) flush(ctx context.Context) error {
+	var busy, frames, moved int
+	err := f.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved)
+	if err == nil && busy != 0 {
+		return errors.New("the warehouse file was moved while others read it: they have to close it")
+	}
+	return err
+}
+
 // insert begins a transaction and inserts rows. If it returns an error the
 // transaction is rolled back, else commit must follow.
 func (f *file) insert(ctx context.Context, rows []row) (_ []connector.Result, err error) {

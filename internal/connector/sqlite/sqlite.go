@@ -160,11 +160,14 @@ func (c *Connector) write(ctx context.Context, rows []row) (results []connector.
 }
 
 // open returns the file, opening it if need be. A file that was moved or
-// deleted since is left alone and the path opened anew: rows written to it
-// would be lost.
+// deleted since is given its rows and left alone, and the path opened anew:
+// rows written to it from now on would not be found.
 func (c *Connector) open(ctx context.Context) (*file, error) {
 	if c.file != nil && !c.file.stillAt(c.path) {
-		c.log.Warn("warehouse file was moved or deleted, opening it anew", "path", c.path)
+		if err := c.file.flush(ctx); err != nil {
+			return nil, err
+		}
+		c.log.Warn("warehouse file was moved or deleted, a new one is opened", "path", c.path)
 		c.drop()
 	}
 	if c.file == nil {
