@@ -1,0 +1,49 @@
+package e2e
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestTheExampleSendsAndPrints runs examples/first-events.sh as a person does:
+// once by itself, and once against a process that runs.
+func TestTheExampleSendsAndPrints(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("curl is not installed")
+	}
+	script, err := filepath.Abs(filepath.Join("..", "..", "examples", "first-events.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, dataFolder(t, everythingToWarehouse))
+	for name, env := range map[string][]string{
+		"by itself":         nil,
+		"against a running": {"SLUICE_URL=" + p.gateway, "SLUICE_WRITE_KEY=" + writeKey, "SLUICE_DATA_DIR=" + p.dir},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.CommandContext(t.Context(), "sh", script)
+			cmd.Env = append(cleanEnv(), env...)
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			for n := 1; n <= 300; n++ {
+				want := fmt.Sprintf(`  event-%d  {"square":%d}`, n, n*n)
+				if !strings.Contains(string(out), want+"\n") {
+					t.Fatalf("no row %q in\n%.2000s", want, out)
+				}
+			}
+			for _, want := range []string{"batch-1", "batch-2", "batch-3", `"residual":0`} {
+				if !strings.Contains(string(out), want) {
+					t.Errorf("%q is not printed", want)
+				}
+			}
+		})
+	}
+	p.alive()
+	p.stop()
+}
