@@ -48,9 +48,9 @@ type record struct {
 	sealed bool
 	// attempts ended without the record being stored, as far as is known.
 	attempts int
-	// unknown is set when an attempt ended with unknown fate: the record may
+	// unknown counts the attempts with unknown fate: as often the record may
 	// be on the stream already.
-	unknown bool
+	unknown int
 	// charged is the memory counted in Producer.held for it.
 	charged int
 }
@@ -149,7 +149,7 @@ func (r *record) join(w *waiter, part int32) {
 // abandoned reports whether nobody waits for the record and it is known not
 // to be stored, so that it may be dropped.
 func (r *record) abandoned() bool {
-	if r.unknown {
+	if r.unknown > 0 {
 		return false
 	}
 	for i := range r.shares {

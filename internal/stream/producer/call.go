@@ -243,6 +243,7 @@ func (p *Producer) land(w *worker, results []stream.Result, err error, now time.
 			accepted += events
 			bytes += r.size()
 			p.stats.Records++
+			p.stats.Repeated += uint64(events * r.unknown)
 			w.senders = p.settle(r, nil, w.senders, now)
 		case never:
 			p.stats.Rejected += uint64(events)
@@ -315,9 +316,9 @@ func (p *Producer) fate(r *record, cause error, whole bool) outcome {
 		p.stats.Unavailable++
 	default:
 		p.stats.Ambiguous++
-		r.unknown = true
+		r.unknown++
 	}
-	if !r.unknown && (p.cfg.Retry.Exhausted(r.attempts) || r.abandoned()) {
+	if r.unknown == 0 && (p.cfg.Retry.Exhausted(r.attempts) || r.abandoned()) {
 		return never
 	}
 	return again
@@ -351,7 +352,7 @@ func (p *Producer) abandonRest() error {
 			r := b.popFront()
 			events := r.data.Len()
 			p.stats.WaitingEvents -= events
-			if r.unknown {
+			if r.unknown > 0 {
 				unknown += events
 				wake = p.settle(r, errUndecided, wake, now)
 				continue

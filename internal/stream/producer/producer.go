@@ -347,7 +347,7 @@ func (p *Producer) release(r *record) {
 	p.held -= r.charged
 	clear(r.shares)
 	r.shares = r.shares[:0]
-	r.bucket, r.sealed, r.attempts, r.unknown, r.charged = nil, false, 0, false, 0
+	r.bucket, r.sealed, r.attempts, r.unknown, r.charged = nil, false, 0, 0, 0
 	if size := r.memory(); p.held+p.freeBytes+size <= p.cfg.MaxBufferedBytes/2 {
 		p.freeBytes += size
 		r.next, p.free = p.free, r

@@ -108,16 +108,17 @@ func sent(name string) *event.Event {
 	return e
 }
 
-// name is the reverse of sent, without the filling.
+// name is the reverse of sent, without the filling. The fields of the stored
+// form stand in a fixed order.
 func name(t testing.TB, data []byte) string {
-	var e struct {
-		ID     string `json:"id"`
-		UserID string `json:"user_id"`
+	_, rest, ok1 := strings.Cut(string(data), `{"id":"`)
+	id, rest, ok2 := strings.Cut(rest, `"`)
+	_, rest, ok3 := strings.Cut(rest, `"user_id":"`)
+	user, _, ok4 := strings.Cut(rest, `"`)
+	if !ok1 || !ok2 || !ok3 || !ok4 {
+		t.Fatalf("stored event %q is not as it was sent", data)
 	}
-	if err := json.Unmarshal(data, &e); err != nil {
-		t.Fatalf("stored event %q: %v", data, err)
-	}
-	return e.UserID + "/" + e.ID
+	return user + "/" + id
 }
 
 // stored returns the names of the events on the stream, in its order.
@@ -147,8 +148,22 @@ func (r *rig) wantIntake(accepted, rejected uint64) {
 	if s.Accepted != accepted || s.Rejected != rejected {
 		r.t.Errorf("accepted %d, rejected %d, want %d and %d", s.Accepted, s.Rejected, accepted, rejected)
 	}
+	checkIntake(r.t, s, r.intake)
 	if s.Events != s.Accepted+s.Rejected+s.Undecided+uint64(s.WaitingEvents+s.FlyingEvents) {
 		r.t.Errorf("the account does not add up: %+v", s)
+	}
+}
+
+// checkIntake compares what the ledger was told with the producer's figures.
+func checkIntake(t *testing.T, s producer.Stats, intake *ledger.Intake) {
+	t.Helper()
+	balance := intake.Balance()
+	var rejected uint64
+	for _, n := range balance.Rejected {
+		rejected += n
+	}
+	if balance.Accepted != s.Accepted || rejected != s.Rejected {
+		t.Errorf("the ledger was told %+v, the producer has accepted %d and rejected %d", balance, s.Accepted, s.Rejected)
 	}
 }
 
@@ -337,6 +352,9 @@ func TestAnEventOverTheLimitFailsAloneAndAtOnce(t *testing.T) {
 			t.Errorf("answers %v", got)
 		}
 		r.wantIntake(2, 2)
+		if n := r.intake.Balance().Rejected["too_large"]; n != 2 {
+			t.Errorf("%d events were rejected as too large, want 2", n)
+		}
 	})
 }
 
@@ -359,6 +377,9 @@ func TestTheStreamKnowsASmallerLimit(t *testing.T) {
 			t.Errorf("stored %v", got)
 		}
 		r.wantIntake(5, 1)
+		if n := r.intake.Balance().Rejected["too_large"]; n != 1 {
+			t.Errorf("%d events were rejected as too large, want 1", n)
+		}
 	})
 }
 
@@ -606,6 +627,7 @@ func TestCallsKeepTheLimitsAndSeveralRunAtOnce(t *testing.T) {
 		for i := range 500 {
 			names = append(names, fmt.Sprintf("u%d/%d/%s", i, i, strings.Repeat("x", i%200)))
 		}
+		synctest.Wait() // all workers are idle: Put wakes one, and each the next
 		r.mustPut(names...)
 		if most != 4 {
 			t.Errorf("at most %d calls ran at once, want 4", most)
@@ -614,6 +636,67 @@ func TestCallsKeepTheLimitsAndSeveralRunAtOnce(t *testing.T) {
 		if err := r.drain(); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+func TestARetryIsMadeInTimeThoughAnotherCallTakesLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cfg := producer.Config{MaxInFlightCalls: 2, Retry: retry.Policy{BaseDelay: time.Millisecond, MaxDelay: time.Millisecond}}
+		bob := producer.BucketKey(int(event.Hash("bob") % 16))
+		r := start(t, cfg, func(s streamtest.Stream) streamtest.Stream {
+			s = streamtest.FailRecords(s, func(call, _ int, _ stream.Record) error {
+				if call == 1 {
+					return fault.New(fault.Throttled, "slow down")
+				}
+				return nil
+			})
+			return streamtest.Func(func(ctx context.Context, records []stream.Record) ([]stream.Result, error) {
+				d := 100 * time.Microsecond
+				if records[0].PartitionKey == bob {
+					d = 5 * time.Second
+				}
+				return streamtest.Slow(s, d).PutRecords(ctx, records)
+			})
+		})
+		synctest.Wait()
+		began := time.Now()
+		go r.mustPut("ann/1") // fails once
+		synctest.Wait()
+		go r.mustPut("bob/1") // the same worker or the other takes long
+		time.Sleep(10 * time.Millisecond)
+		if got := r.stored(); !slices.Equal(got, []string{"ann/1"}) {
+			t.Errorf("%v after the start: stored %v, want ann's event", time.Since(began), got)
+		}
+		time.Sleep(5 * time.Second)
+	})
+}
+
+func TestMemoryKeptForReuseCountsToo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 400_000
+		cfg := producer.Config{MaxBufferedBytes: limit, MaxRecordBytes: 350_000, MaxCallBytes: 1 << 20}
+		r := start(t, cfg, func(s streamtest.Stream) streamtest.Stream { return streamtest.Slow(s, time.Second) })
+		// Sixteen records of 10 kB, whose memory is kept.
+		var names []string
+		for i := range 16 * 20 {
+			names = append(names, fmt.Sprintf("u%d/%d/%s", i, i, strings.Repeat("x", 400)))
+		}
+		r.mustPut(names...)
+		if s := r.p.Stats(); s.FreeBytes < limit/4 || s.BufferedBytes != 0 {
+			t.Errorf("kept for reuse: %d, held: %d", s.FreeBytes, s.BufferedBytes)
+		}
+		// One record that grows to most of the limit.
+		var senders sync.WaitGroup
+		for i := range 30 {
+			senders.Go(func() { r.mustPut(fmt.Sprintf("ann/%d/%s", i, strings.Repeat("x", 9000))) })
+		}
+		synctest.Wait()
+		if s := r.p.Stats(); s.FreeBytes+s.BufferedBytes > limit {
+			t.Errorf("kept for reuse: %d, held: %d, the bound of both is %d", s.FreeBytes, s.BufferedBytes, limit)
+		}
+		senders.Wait()
 	})
 }
 

@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Uint64("sim.seeds", 200, "how many seeds the simulation runs")
+	simSeeds = flag.Uint64("sim.seeds", 100, "how many seeds the simulation runs")
 	simSeed  = flag.Uint64("sim.seed", 0, "the only seed that the simulation runs")
 )
 
@@ -261,6 +261,7 @@ func simulate(t *testing.T, seed uint64) {
 	if s.WaitingEvents != 0 || s.FlyingEvents != 0 || s.FlyingCalls != 0 || s.Resting != 0 || s.BufferedBytes != 0 {
 		t.Errorf("something is left after Run: %+v", s)
 	}
+	checkIntake(t, s, intake)
 	times, position := map[string]int{}, map[string]int{}
 	for i, data := range memory.Events() {
 		n := name(t, data)
@@ -275,6 +276,9 @@ func simulate(t *testing.T, seed uint64) {
 		if count > 1+sky.ambiguous[n] {
 			t.Errorf("%s was written %d times after %d unknown outcomes", n, count, sky.ambiguous[n])
 		}
+	}
+	if copies := uint64(len(memory.Events())); s.Undecided == 0 && copies > s.Accepted+s.Repeated {
+		t.Errorf("%d copies on the stream, accepted %d and at most %d repeated", copies, s.Accepted, s.Repeated)
 	}
 	total := uint64(0)
 	for _, s := range senders {

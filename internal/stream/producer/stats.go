@@ -25,6 +25,10 @@ type Stats struct {
 	// Undecided may or may not be stored: Run ended before that was known.
 	Undecided uint64
 
+	// Repeated is how many more copies of accepted events may be on the
+	// stream, from attempts whose fate was unknown.
+	Repeated uint64
+
 	// Calls to PutRecords ended, taking CallTime together. They stored Records
 	// records of Bytes bytes, data and partition keys.
 	Calls, Records, Bytes uint64
