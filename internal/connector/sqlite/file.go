@@ -97,7 +97,7 @@ func dsn(path string) string { return (&url.URL{Scheme: "file", Path: path}).Str
 
 // makeFolder makes a folder that survives a loss of power.
 func makeFolder(path string) error {
-	if _, err := os.Stat(path); err == nil {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
