@@ -210,18 +210,36 @@ func (r *Route) Apply(raw []byte) (out []byte, rule string, wanted bool, err err
 		return nil, "", false, nil
 	}
 	r.seen.Add(1)
-	var parsed reading
 	name, ok := event.Name(raw)
 	if !ok {
-		if err := parsed.parse(raw); err != nil {
-			r.unreadable.Add(1)
-			return nil, "", false, err
-		}
-		name = parsed.event.Name
+		return r.read(raw)
 	}
 	rules := r.index.lookup(name)
+	if len(rules) == 0 {
+		r.filtered.Add(1)
+		return nil, "", false, nil
+	}
+	if first := rules[0]; first.unconditional() && first.transform == nil {
+		first.matched.Add(1)
+		return raw, first.name, true, nil
+	}
+	return r.decide(rules, raw, &reading{})
+}
+
+// read is Apply for an event whose name is not where it is expected.
+func (r *Route) read(raw []byte) (out []byte, rule string, wanted bool, err error) {
+	d := &reading{}
+	if err := d.parse(raw); err != nil {
+		r.unreadable.Add(1)
+		return nil, "", false, err
+	}
+	return r.decide(r.index.lookup(d.event.Name), raw, d)
+}
+
+// decide asks the rules that select the name of an event, in order.
+func (r *Route) decide(rules []*rule, raw []byte, d *reading) (out []byte, rule string, wanted bool, err error) {
 	for _, candidate := range rules {
-		v, err := candidate.decide(raw, &parsed)
+		v, err := candidate.decide(raw, d)
 		if err != nil {
 			r.unreadable.Add(1)
 			return nil, "", false, err
@@ -229,7 +247,7 @@ func (r *Route) Apply(raw []byte) (out []byte, rule string, wanted bool, err err
 		if v.count(candidate); v.outcome != matched {
 			continue
 		}
-		if out, err = candidate.output(raw, &parsed); err != nil {
+		if out, err = candidate.output(raw, d); err != nil {
 			candidate.failed.Add(1)
 			return nil, candidate.name, false, err
 		}
