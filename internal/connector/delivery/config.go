@@ -1,0 +1,139 @@
+package delivery
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/eventsluice/sluice/internal/retry"
+)
+
+// Start is where a destination without a State begins.
+type Start string
+
+// The starts.
+const (
+	StartOldest Start = "oldest"
+	StartNow    Start = "now"
+)
+
+// Ambiguous is what happens to an event whose delivery was written and not
+// answered, at a destination that does not know duplicates.
+type Ambiguous string
+
+// The ways to treat an ambiguous outcome.
+const (
+	AmbiguousRetry Ambiguous = "retry"
+	AmbiguousDead  Ambiguous = "dead"
+)
+
+// Config says how a destination is delivered to. The zero value of every field
+// but Destination takes its default.
+type Config struct {
+	// Destination is the name of the destination. Required.
+	Destination string
+	// Retry bounds the attempts of an event. Default: 300 attempts, base 1 s,
+	// at most 10 min. With full jitter a wait is half its bound on average, so
+	// an event gives up after about 25 hours: a destination can be away for a
+	// day, a weekend needs more. Attempts are only those made for the event:
+	// while the whole destination is in trouble (see gate) events wait without
+	// using up any.
+	Retry retry.Policy
+	// Concurrency is the most calls in flight. Default 8, and never more than
+	// the connector's Limits.MaxConcurrency.
+	Concurrency int
+	// Rate is the most events per second, Burst the most at once. Zero is no
+	// bound; the default Burst is one second's worth, at least 1.
+	Rate  rate.Limit
+	Burst int
+	// Start is where a new destination begins. Default StartOldest.
+	Start Start
+	// Ambiguous is what to do after an ambiguous outcome if the connector's
+	// Limits say that the destination does not deduplicate. Default
+	// AmbiguousRetry.
+	Ambiguous Ambiguous
+	// MaxPendingEvents and MaxPendingBytes bound the events in memory that
+	// wait for their first attempt. When one is reached, reading stops. A
+	// single entry of the stream may exceed them. Defaults 16,384 and 16 MiB.
+	MaxPendingEvents int
+	MaxPendingBytes  int
+	// MaxParked bounds the index of parked events in memory, about 200 bytes
+	// each. When it is reached, reading stops and events wait on the stream;
+	// those in memory at that time may still be parked. Default 10,000.
+	MaxParked int
+	// CommitInterval is how often the State is saved at most. A crash repeats
+	// the deliveries of at most that long. Default 200 ms.
+	CommitInterval time.Duration
+	// Drain is how long calls in flight may take when Run is told to stop.
+	// Default 5 s.
+	Drain time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	orDefault := func(n *int, d int) {
+		if *n == 0 {
+			*n = d
+		}
+	}
+	orDefault(&c.Retry.MaxAttempts, 300)
+	orDefault(&c.Concurrency, 8)
+	orDefault(&c.MaxPendingEvents, 16<<10)
+	orDefault(&c.MaxPendingBytes, 16<<20)
+	orDefault(&c.MaxParked, 10_000)
+	if c.Retry.BaseDelay == 0 {
+		c.Retry.BaseDelay = time.Second
+	}
+	if c.Retry.MaxDelay == 0 {
+		c.Retry.MaxDelay = max(10*time.Minute, c.Retry.BaseDelay)
+	}
+	if c.Rate == 0 {
+		c.Rate = rate.Inf
+	}
+	if c.Burst == 0 && c.Rate != rate.Inf {
+		c.Burst = int(max(1, min(math.Ceil(float64(c.Rate)), math.MaxInt32)))
+	}
+	if c.Start == "" {
+		c.Start = StartOldest
+	}
+	if c.Ambiguous == "" {
+		c.Ambiguous = AmbiguousRetry
+	}
+	if c.CommitInterval == 0 {
+		c.CommitInterval = 200 * time.Millisecond
+	}
+	if c.Drain == 0 {
+		c.Drain = 5 * time.Second
+	}
+	return c
+}
+
+// Validate reports every field that cannot be used.
+func (c Config) Validate() error {
+	var faults []error
+	bad := func(wrong bool, format string, args ...any) {
+		if wrong {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	bad(c.Destination == "", "destination has no name")
+	bad(c.Retry.MaxAttempts < 0, "retry.max_attempts is %d; at least 1 is right", c.Retry.MaxAttempts)
+	bad(c.Retry.BaseDelay < 0, "retry.base_delay is %v; it cannot be negative", c.Retry.BaseDelay)
+	bad(c.Retry.MaxDelay < 0, "retry.max_delay is %v; it cannot be negative", c.Retry.MaxDelay)
+	bad(c.Retry.MaxDelay > 0 && c.Retry.MaxDelay < c.Retry.BaseDelay,
+		"retry.max_delay is %v; it must be at least base_delay, %v", c.Retry.MaxDelay, c.Retry.BaseDelay)
+	bad(c.Concurrency < 0, "concurrency is %d; at least 1 is right", c.Concurrency)
+	bad(c.Rate < 0, "rate.per_second is %v; it cannot be negative", float64(c.Rate))
+	bad(c.Burst < 0, "rate.burst is %d; at least 1 is right", c.Burst)
+	bad(c.Start != "" && c.Start != StartOldest && c.Start != StartNow, "start is %q; oldest or now is right", c.Start)
+	bad(c.Ambiguous != "" && c.Ambiguous != AmbiguousRetry && c.Ambiguous != AmbiguousDead,
+		"ambiguous is %q; retry or dead is right", c.Ambiguous)
+	bad(c.MaxPendingEvents < 0, "the bound of pending events is %d; at least 1 is right", c.MaxPendingEvents)
+	bad(c.MaxPendingBytes < 0, "the bound of pending bytes is %d; at least 1 is right", c.MaxPendingBytes)
+	bad(c.MaxParked < 0, "the bound of parked events is %d; at least 1 is right", c.MaxParked)
+	bad(c.CommitInterval < 0, "the commit interval is %v; it cannot be negative", c.CommitInterval)
+	bad(c.Drain < 0, "the drain time is %v; it cannot be negative", c.Drain)
+	return errors.Join(faults...)
+}

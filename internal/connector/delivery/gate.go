@@ -1,0 +1,232 @@
+package delivery
+
+import (
+	"sync"
+	"time"
+
+	"github.com/eventsluice/sluice/internal/retry"
+)
+
+// gate keeps calls from a destination that is in trouble as a whole. While it
+// is closed one call at a time is let through as a probe, after a wait.
+//
+// It closes when five calls in a row, each with an event that was tried for
+// the first time, failed whole (retryable, throttled or ambiguous for every
+// event), and at once when the destination throttles and says for how long, or
+// refuses the credentials. Repeated attempts do not count towards closing:
+// events that keep failing say nothing about the others. Any answer that is
+// not such a failure opens it.
+//
+// What a closed gate means for attempts: a probe carries one event, and a
+// probe that fails counts as an attempt of that event and of no other. So an
+// outage of a day uses up the attempts of hardly any event, and max_attempts
+// still ends in dead letters: probes take turns between events that have been
+// tried and events that have not, and with the last attempt of one the next
+// goes on. The wait before a probe is the retry policy's, for the number of
+// failed probes so far but at most for its last attempt, and never more than
+// maxProbeWait: who gives up after three attempts 10, 20 and 40 ms apart does
+// not wait longer than 40 ms for a probe either.
+//
+// After a refusal of credentials nothing counts as an attempt at all.
+type gate struct {
+	policy retry.Policy
+
+	mu     sync.Mutex
+	cause  cause
+	why    string // the destination's words
+	since  time.Time
+	until  time.Time // no probe before
+	failed int       // probes in a row that failed
+	streak int
+	// probing is true while a probe is out; fresh is whether the last one
+	// carried an event that had not been tried before.
+	probing, fresh bool
+	changed        chan struct{} // closed at each change
+}
+
+type cause uint8
+
+const (
+	open cause = iota
+	trouble
+	throttled
+	refused
+)
+
+var causes = [...]string{open: "", trouble: "calls fail", throttled: "throttled", refused: "credentials, address or schema refused"}
+
+const (
+	// streakLimit is the number of failed calls in a row that closes the gate.
+	streakLimit = 5
+	// maxProbeWait bounds how long a destination that is back stays unnoticed.
+	maxProbeWait = time.Minute
+)
+
+// authPolicy is how often refused credentials are tried again.
+var authPolicy = retry.Policy{BaseDelay: time.Second, MaxDelay: 5 * time.Minute}
+
+func newGate(p retry.Policy) *gate {
+	p.MaxDelay = min(p.MaxDelay, maxProbeWait)
+	return &gate{policy: p, changed: make(chan struct{})}
+}
+
+// turn is what the gate lets a lane do.
+type turn struct {
+	kind turnKind
+	// fresh prefers an event that has not been tried for the probe.
+	fresh bool
+	// until and changed say when to ask again; until is zero while another
+	// probe is out.
+	until   time.Time
+	changed <-chan struct{}
+}
+
+type turnKind uint8
+
+const (
+	pass turnKind = iota
+	probe
+	wait
+)
+
+// ask returns what may be done now. After probe, report must be called.
+func (g *gate) ask(now time.Time) turn {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.cause == open:
+		return turn{kind: pass}
+	case g.probing:
+		return turn{kind: wait, changed: g.changed}
+	case now.Before(g.until):
+		return turn{kind: wait, until: g.until, changed: g.changed}
+	}
+	g.probing = true
+	return turn{kind: probe, fresh: !g.fresh}
+}
+
+func (g *gate) isOpen() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.cause == open
+}
+
+// verdict is what a call says about the destination as a whole.
+type verdict struct {
+	outcome    outcome
+	retryAfter time.Duration
+	why        string
+	// fresh: it carried an event that had not been tried before.
+	fresh bool
+}
+
+type outcome uint8
+
+const (
+	unknown    outcome = iota // it was not made, or given up by us
+	answered                  // the destination works
+	failed                    // every event failed
+	slowDown                  // throttled, with a wait
+	noEntrance                // auth
+)
+
+// report takes the verdict of a call. wasProbe is whether ask had allowed it
+// as a probe.
+func (g *gate) report(v verdict, wasProbe bool, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if wasProbe {
+		g.probing = false
+		g.fresh = v.fresh
+	}
+	switch v.outcome {
+	case unknown:
+		if !wasProbe {
+			return
+		}
+	case answered:
+		g.streak = 0
+		// A call that began before the gate closed may come back well; it
+		// opens the gate unless the destination asked for a wait.
+		if g.cause == open || !wasProbe && g.cause != trouble {
+			return
+		}
+		g.cause, g.why, g.failed = open, "", 0
+		g.since = now
+	case failed, slowDown, noEntrance:
+		if !g.fail(v, wasProbe, now) {
+			return
+		}
+	}
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// fail returns whether anything changed for those who wait.
+func (g *gate) fail(v verdict, wasProbe bool, now time.Time) bool {
+	because := trouble
+	switch v.outcome {
+	case slowDown:
+		because = throttled
+	case noEntrance:
+		because = refused
+	}
+	if v.fresh {
+		g.streak++
+	}
+	switch {
+	case g.cause == open:
+		if because == trouble && g.streak < streakLimit {
+			return false
+		}
+		g.since, g.failed = now, 0
+	case because == refused && g.cause != refused:
+		g.failed = 0 // another trouble, another count
+	case !wasProbe:
+		// It was on its way when the gate closed: no news, unless it asks for
+		// a longer wait.
+		if v.retryAfter > 0 && now.Add(v.retryAfter).After(g.until) {
+			g.until = now.Add(v.retryAfter)
+			return true
+		}
+		return false
+	case g.cause == refused && because != refused:
+		g.failed = 0
+	}
+	g.cause, g.why = because, v.why
+	g.failed++
+	policy := g.policy
+	if because == refused {
+		policy = authPolicy
+	}
+	n := g.failed
+	if policy.MaxAttempts > 0 {
+		n = min(n, policy.MaxAttempts)
+	}
+	g.until = now.Add(policy.Delay(n, v.retryAfter))
+	return true
+}
+
+// wake allows the next probe at once.
+func (g *gate) wake(now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.cause == open {
+		return
+	}
+	g.until = now
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// pause describes a closed gate.
+type pause struct {
+	reason, why  string
+	since, until time.Time
+}
+
+func (g *gate) paused() (p pause, closed bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return pause{reason: causes[g.cause], why: g.why, since: g.since, until: g.until}, g.cause != open
+}

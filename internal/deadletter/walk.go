@@ -1,0 +1,149 @@
+package deadletter
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/eventsluice/sluice/internal/fault"
+)
+
+const (
+	// walkBatch is how many letters Walk hands over at once.
+	walkBatch = 100
+	// sampleSize is how many letters a dry run shows.
+	sampleSize = 10
+)
+
+// List returns a page of a queue.
+func List(ctx context.Context, q Queue, f Filter, after uint64, limit int) (Page, error) {
+	p := Page{Letters: []Letter{}}
+	if limit <= 0 {
+		return p, fault.New(fault.Invalid, "limit is %d; at least 1 is right", limit)
+	}
+	var last uint64
+	err := q.Scan(ctx, after, func(cursor uint64, l Letter) bool {
+		if !f.Match(&l) {
+			return true
+		}
+		if len(p.Letters) == limit {
+			p.Next = last
+			return false
+		}
+		p.Letters = append(p.Letters, l)
+		last = cursor
+		return true
+	})
+	return p, err
+}
+
+// Walk carries out an order: it hands the letters of a queue that the filter
+// selects to act, in batches and at the rate of the order, and reports after
+// each. act returns how many of them it dealt with. It may delete them, and it
+// may cause letters to be put into the queue: those are not walked over.
+func Walk(ctx context.Context, q Queue, o Order, report func(Progress), act func(context.Context, []Letter) (int, error)) (Progress, error) {
+	var p Progress
+	if err := o.Validate(); err != nil {
+		return p, &fault.Error{Kind: fault.Invalid, Detail: err.Error()}
+	}
+	if report == nil {
+		report = func(Progress) {}
+	}
+	total, err := q.Count(ctx)
+	if err != nil {
+		return p, err
+	}
+	p.Total = int(total)
+	w := walk{order: o, began: time.Now(), queue: q, ids: o.Filter.IDs, progress: &p, batch: walkBatch}
+	var limiter *rate.Limiter
+	if o.Rate > 0 {
+		w.batch = max(1, min(walkBatch, int(o.Rate)))
+		limiter = rate.NewLimiter(rate.Limit(o.Rate), w.batch)
+	}
+	for {
+		letters, more, err := w.next(ctx)
+		if err != nil {
+			return p, err
+		}
+		p.Matched += len(letters)
+		switch {
+		case len(letters) == 0:
+		case o.DryRun:
+			p.Sample = append(p.Sample, letters[:min(len(letters), sampleSize-len(p.Sample))]...)
+		default:
+			if limiter != nil {
+				if err := limiter.WaitN(ctx, len(letters)); err != nil {
+					return p, err
+				}
+			}
+			n, err := act(ctx, letters)
+			p.Done += n
+			if err != nil {
+				return p, err
+			}
+		}
+		report(p)
+		if !more {
+			return p, nil
+		}
+	}
+}
+
+type walk struct {
+	order    Order
+	began    time.Time
+	queue    Queue
+	batch    int
+	after    uint64
+	ids      []string // still to be looked up, if the filter names letters
+	progress *Progress
+}
+
+// next returns the next batch, and whether there may be another.
+func (w *walk) next(ctx context.Context) (letters []Letter, more bool, err error) {
+	room := w.batch
+	if w.order.Limit > 0 {
+		room = min(room, w.order.Limit-w.progress.Matched)
+	}
+	if len(w.order.Filter.IDs) > 0 {
+		letters, err = w.lookUp(ctx, room)
+		more = len(w.ids) > 0
+	} else {
+		more = true
+		full := false
+		err = w.queue.Scan(ctx, w.after, func(cursor uint64, l Letter) bool {
+			// What died again since we began stands behind what there was.
+			if w.progress.Examined >= w.progress.Total || l.LastTry.After(w.began) {
+				return false
+			}
+			w.after = cursor
+			w.progress.Examined++
+			if w.order.Filter.Match(&l) {
+				letters = append(letters, l)
+			}
+			full = len(letters) >= room
+			return !full
+		})
+		more = full
+	}
+	if w.order.Limit > 0 && w.progress.Matched+len(letters) >= w.order.Limit {
+		more = false
+	}
+	return letters, more, err
+}
+
+func (w *walk) lookUp(ctx context.Context, room int) (letters []Letter, err error) {
+	for len(w.ids) > 0 && len(letters) < room {
+		l, err := w.queue.Get(ctx, w.ids[0])
+		if err != nil && fault.KindOf(err) != fault.NotFound {
+			return nil, err
+		}
+		w.ids = w.ids[1:]
+		w.progress.Examined++
+		if err == nil && w.order.Filter.Match(&l) && !l.LastTry.After(w.began) {
+			letters = append(letters, l)
+		}
+	}
+	return letters, nil
+}
