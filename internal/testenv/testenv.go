@@ -1,0 +1,39 @@
+// Package testenv finds the external parts that some tests need, and starts
+// them where they have to run: a private PostgreSQL server, Node.js.
+//
+// A machine that lacks a part skips the tests that need it, with one line that
+// says so. With CI=true in the environment nothing is skipped: there a missing
+// part is a failure.
+package testenv
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+)
+
+// Node returns the path of Node.js.
+func Node(t testing.TB) string {
+	t.Helper()
+	path, err := exec.LookPath("node")
+	if err != nil {
+		missing(t, "Node.js is not installed (no node in PATH)")
+	}
+	return path
+}
+
+// missing ends a test for which a part is missing.
+func missing(t testing.TB, what string) {
+	t.Helper()
+	if required() {
+		t.Fatalf("%s, and with CI=true no test is skipped", what)
+	}
+	t.Skip(what)
+}
+
+// required reports whether CI is set to something true.
+func required() bool {
+	ci, err := strconv.ParseBool(os.Getenv("CI"))
+	return ci && err == nil
+}

@@ -1,0 +1,61 @@
+package testenv
+
+import (
+	"net/url"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+func TestEachTestHasADatabaseOfItsOwn(t *testing.T) {
+	t.Parallel()
+	first, second := Postgres(t), Postgres(t)
+	for _, address := range []string{first, second} {
+		conn, err := pgx.Connect(t.Context(), address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The second time this fails if the databases are one.
+		if _, err := conn.Exec(t.Context(), "CREATE TABLE mine (id int)"); err != nil {
+			t.Error(err)
+		}
+		if err := conn.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestPasswordIsNeeded(t *testing.T) {
+	t.Parallel()
+	address, err := url.Parse(Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	address.User = url.UserPassword(address.User.Username(), "wrong")
+	if conn, err := pgx.Connect(t.Context(), address.String()); err == nil {
+		_ = conn.Close(t.Context())
+		t.Error("a wrong password is taken")
+	}
+}
+
+func TestNodeRuns(t *testing.T) {
+	t.Parallel()
+	version, err := exec.CommandContext(t.Context(), Node(t), "--version").Output()
+	if err != nil || !strings.HasPrefix(string(version), "v") {
+		t.Errorf("node --version: %q, %v", version, err)
+	}
+}
+
+func TestMissingPartSkipsUnlessCI(t *testing.T) {
+	for _, c := range []struct {
+		ci   string
+		want bool
+	}{{"true", true}, {"1", true}, {"false", false}, {"", false}, {"perhaps", false}} {
+		t.Setenv("CI", c.ci)
+		if got := required(); got != c.want {
+			t.Errorf("CI=%q: required is %t", c.ci, got)
+		}
+	}
+}
