@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/eventsluice/sluice/internal/fault"
+)
+
+// crashDir tells the test binary to be the process that is killed.
+const crashDir = "SLUICE_TEST_CRASH_DIR"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashDir); dir != "" {
+		if err := writeUntilKilled(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+const crashWriters = 4
+
+// writeUntilKilled writes entries, letters and states for ever, and prints
+// each only when it was acknowledged.
+func writeUntilKilled(dir string) error {
+	e, err := Open(context.Background(), small(dir), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	say := func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Printf(format+"\n", args...)
+	}
+	run := time.Now().UnixNano()
+	failed := make(chan error)
+	for w := range crashWriters {
+		go func() {
+			for i := 0; ; i++ {
+				what := fmt.Sprintf("w%d-%d-%06d", w, run, i)
+				results, err := e.Events().PutRecords(context.Background(), records(what, 1+i%4))
+				if err != nil || results[0].Err != nil {
+					failed <- fmt.Errorf("put: %v, %v", results, err)
+					return
+				}
+				say("entry %s %s", results[0].Sequence, what)
+			}
+		}()
+	}
+	go func() {
+		d := e.Destination("crm")
+		state, _, err := d.LoadState(context.Background())
+		for i := 0; err == nil; i++ {
+			l := letters(fmt.Sprintf("%d-%d", run, i), 3)
+			if err = d.Parked().Put(context.Background(), l); err != nil {
+				break
+			}
+			say("letters %s", l[0].ID)
+			state.Position++
+			if err = d.SaveState(context.Background(), state); err == nil {
+				say("state %d", state.Position)
+			}
+			if i%20 == 19 {
+				err = e.Events().census.save(context.Background())
+			}
+		}
+		failed <- err
+	}()
+	return <-failed
+}
+
+// acknowledged is what killed processes said was durable.
+type acknowledged struct {
+	entries map[string]string // position → what stands there
+	letters []string
+	state   uint64
+}
+
+// killed runs a process on the folder and kills it after so many lines.
+func (a *acknowledged) killed(t *testing.T, dir string, lines int) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), crashDir+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(out)
+	for n := 0; ; n++ {
+		if n == lines {
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// What it said before the kill counts, also what is still in the pipe.
+		line, err := r.ReadString('\n')
+		if err == io.EOF {
+			break // a line without its end was never said
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := strings.Fields(line)
+		switch fields[0] {
+		case "entry":
+			a.entries[fields[1]] = fields[2]
+		case "letters":
+			a.letters = append(a.letters, fields[1])
+		case "state":
+			if _, err := fmt.Sscan(fields[1], &a.state); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.Exited() {
+		t.Fatalf("the process ended by itself: %v", err)
+	}
+}
+
+func TestWhatWasAcknowledgedSurvivesAKill(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	dir := t.TempDir()
+	acked := acknowledged{entries: make(map[string]string)}
+	rounds := 5
+	if testing.Short() {
+		rounds = 2
+	}
+	for range rounds {
+		acked.killed(t, dir, 1+rnd.IntN(250))
+		acked.check(t, dir)
+	}
+	t.Logf("%d entries and %d letters acknowledged", len(acked.entries), 3*len(acked.letters))
+}
+
+// check opens the folder and compares.
+func (a *acknowledged) check(t *testing.T, dir string) {
+	t.Helper()
+	e, err := Open(t.Context(), small(dir), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatalf("Open after a kill: %v", err)
+	}
+	defer shut(t, e)
+	ev := e.Events()
+
+	last, err := ev.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events uint64
+	newest := make(map[string]string) // by writer and run
+	found := 0
+	for _, entry := range read(t, ev, 0, int(last)) {
+		events += uint64(len(entry.Records))
+		what, _, _ := strings.Cut(string(entry.Records[0].Data), "/")
+		if want, ok := a.entries[fmt.Sprint(entry.Position)]; ok {
+			found++
+			if want != what {
+				t.Errorf("position %d holds %s, acknowledged was %s", entry.Position, what, want)
+			}
+		}
+		writer := what[:strings.LastIndex(what, "-")]
+		if what <= newest[writer] {
+			t.Errorf("%s stands after %s of the same writer", what, newest[writer])
+		}
+		newest[writer] = what
+	}
+	if found != len(a.entries) {
+		t.Errorf("%d of %d acknowledged entries are there", found, len(a.entries))
+	}
+	if got := ev.Stored(); got != events {
+		t.Errorf("Stored() = %d, the stream holds %d events", got, events)
+	}
+
+	q := e.Destination("crm").Parked()
+	there := make(map[string]bool)
+	for _, id := range ids(t, q) {
+		there[id] = true
+	}
+	for _, id := range a.letters {
+		for i := range 3 {
+			if id := strings.Replace(id, ".0.", fmt.Sprintf(".%d.", i), 1); !there[id] {
+				t.Errorf("letter %s was acknowledged and is gone", id)
+			}
+		}
+	}
+	state, ok, err := e.Destination("crm").LoadState(t.Context())
+	if err != nil || !ok && a.state > 0 {
+		t.Errorf("LoadState: %t, %v", ok, err)
+	}
+	if state.Position < a.state {
+		t.Errorf("the state is at %d, acknowledged was %d", state.Position, a.state)
+	}
+	if _, err := q.Get(t.Context(), "never"); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("Get of a letter that was never put: %v", err)
+	}
+}
