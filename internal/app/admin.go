@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +33,10 @@ func (p *program) adminHandler(metrics http.Handler) http.Handler {
 	mux.HandleFunc("GET /api/events/tail", p.tailEvents)
 	mux.HandleFunc("GET /api/events/{id}", p.traceEvent)
 	p.handleLetters(mux)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return guard(p.settings.AdminToken, mux)
 }
 

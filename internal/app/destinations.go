@@ -24,8 +24,8 @@ import (
 // connectors are the connectors of this build, by the name that a destination
 // gives in its field "connector".
 var connectors = map[string]connector.Factory{
-	webhook.Kind:  webhook.New,
-	sqlite.Kind:   sqlite.New,
+	webhook.Kind: webhook.New,
+	sqlite.Kind:  sqlite.New,
 }
 
 // Destination is one entry of the destinations document.
