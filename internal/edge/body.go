@@ -185,20 +185,13 @@ func contentEncoding(header []string) (encoding, bool) {
 	return identity, false
 }
 
-// mayDecodeTo returns the most bytes that the compressed body may become.
-func (x *exchange) mayDecodeTo(limit int64) int64 {
-	return min(limit, 1<<20+int64(len(x.wire))*int64(x.edge.cfg.MaxRatio))
-}
-
 // gunzip decompresses x.wire into x.body, member after member.
 func (x *exchange) gunzip(limit int64) bool {
 	if len(x.wire) == 0 {
 		return true
 	}
-	e := x.edge
-	most := x.mayDecodeTo(limit)
 	in := bytes.NewReader(x.wire)
-	zr, _ := e.unzip.Get().(*gzip.Reader)
+	zr, _ := x.edge.unzip.Get().(*gzip.Reader)
 	var err error
 	if zr == nil {
 		zr, err = gzip.NewReader(in)
@@ -208,13 +201,57 @@ func (x *exchange) gunzip(limit int64) bool {
 	if err != nil {
 		return x.badEncoding("gzip", err)
 	}
-	defer e.unzip.Put(zr)
-	x.body = x.body[:0]
-	held := int64(0)
-	for {
-		if int64(len(x.body)) > most {
-			return x.bomb(most)
+	defer x.edge.unzip.Put(zr)
+	return x.inflate("gzip", zr, limit)
+}
+
+const (
+	// maxWindow bounds what a zstd frame may ask for. Source: RFC 9659, which
+	// allows no more in the content coding.
+	maxWindow = 8 << 20
+	// zstdDecoders is how many bodies of zstd are decompressed at once, each
+	// with a window of its own, outside of Config.MaxInFlight. The others wait
+	// for some milliseconds.
+	zstdDecoders = 4
+)
+
+// newZstds returns the decoders, none of which is made before it is needed.
+func newZstds() chan *zstd.Decoder {
+	c := make(chan *zstd.Decoder, zstdDecoders)
+	for range zstdDecoders {
+		c <- nil
+	}
+	return c
+}
+
+// unzstd decompresses x.wire into x.body, frame after frame.
+func (x *exchange) unzstd(limit int64) bool {
+	if len(x.wire) == 0 {
+		return true
+	}
+	zr := <-x.edge.unzstd
+	defer func() { x.edge.unzstd <- zr }()
+	if zr == nil {
+		var err error
+		// With a concurrency of one it has no goroutines.
+		zr, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			panic(err) // a fault of the options above
 		}
+	}
+	defer zr.Reset(nil) //nolint:errcheck // it lets go of x.wire
+	if err := zr.Reset(bytes.NewReader(x.wire)); err != nil {
+		return x.badEncoding("zstd", err)
+	}
+	return x.inflate("zstd", zr, limit)
+}
+
+// inflate reads what a decompressor makes of x.wire into x.body. Room is taken
+// of the budget before it is filled.
+func (x *exchange) inflate(name string, from io.Reader, limit int64) bool {
+	most := min(limit, 1<<20+int64(len(x.wire))*int64(x.edge.cfg.MaxRatio))
+	x.body = x.body[:0]
+	for held := int64(0); ; {
 		if int64(len(x.body)) == held {
 			more := min(max(held, int64(4*len(x.wire)), firstRead), most+1-held)
 			if !x.reserve(roomFor(more)) {
@@ -225,61 +262,15 @@ func (x *exchange) gunzip(limit int64) bool {
 				x.body = append(make([]byte, 0, held), x.body...)
 			}
 		}
-		n, err := zr.Read(x.body[len(x.body):held])
+		n, err := from.Read(x.body[len(x.body):held])
 		x.body = x.body[:len(x.body)+n]
-		if err == io.EOF {
-			if int64(len(x.body)) > most {
-				return x.bomb(most)
-			}
+		switch {
+		case int64(len(x.body)) > most || errors.Is(err, zstd.ErrWindowSizeExceeded):
+			return x.fail(codeBodyTooLarge, "the body is more than "+bytesText(most)+" after decompression")
+		case err == io.EOF:
 			return true
-		} else if err != nil {
-			return x.badEncoding("gzip", err)
-		}
-	}
-}
-
-// newZstd returns a decoder that writes into the room it is given and nowhere
-// else. It is safe for concurrent use by DecodeAll.
-func newZstd(limit int64) (*zstd.Decoder, error) {
-	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true),
-		zstd.WithDecoderMaxMemory(uint64(limit)+1), zstd.WithDecoderLowmem(true))
-}
-
-// unzstd decompresses x.wire into x.body, frame after frame. The decoder has
-// no window of its own, so the room given is all the memory it takes, whatever
-// the header of a frame asks for. The room doubles until the body fits: the
-// decoding is done again then, at most twice the work in all.
-func (x *exchange) unzstd(limit int64) bool {
-	if len(x.wire) == 0 {
-		return true
-	}
-	most := x.mayDecodeTo(limit)
-	room := min(max(int64(8*len(x.wire)), firstRead), most)
-	var header zstd.Header
-	if header.Decode(x.wire) == nil && header.HasFCS {
-		if header.FrameContentSize > uint64(most) {
-			return x.bomb(most)
-		}
-		room = max(room, int64(header.FrameContentSize))
-	}
-	for held := int64(0); ; room = min(2*room, most) {
-		if !x.reserve(roomFor(room - held)) {
-			return x.overloaded()
-		}
-		held = room
-		if int64(cap(x.body)) < room {
-			x.body = make([]byte, 0, room)
-		}
-		decoded, err := x.edge.unzstd.DecodeAll(x.wire, x.body[:0:room])
-		if err == nil {
-			x.body = decoded
-			return true
-		}
-		if !errors.Is(err, zstd.ErrDecoderSizeExceeded) && !errors.Is(err, zstd.ErrWindowSizeExceeded) {
-			return x.badEncoding("zstd", err)
-		}
-		if room >= most {
-			return x.bomb(most)
+		case err != nil:
+			return x.badEncoding(name, err)
 		}
 	}
 }
@@ -290,8 +281,4 @@ func (x *exchange) badEncoding(name string, err error) bool {
 	}
 	x.cause = err
 	return x.fail(codeInvalidEncoding, "the body is not "+name)
-}
-
-func (x *exchange) bomb(most int64) bool {
-	return x.fail(codeBodyTooLarge, "the body is more than "+bytesText(most)+" after decompression")
 }

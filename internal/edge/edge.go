@@ -64,7 +64,7 @@ type Edge struct {
 	mux       *chi.Mux
 	exchanges sync.Pool
 	unzip     sync.Pool // of *gzip.Reader
-	unzstd    *zstd.Decoder
+	unzstd    chan *zstd.Decoder
 	addresses *addressTable
 	inFlight  atomic.Int64
 	stats     counters
@@ -83,12 +83,8 @@ func New(s Stream, q Quarantine, keys func() *source.Keys, intake *ledger.Intake
 	cfg = cfg.withDefaults()
 	e := &Edge{
 		cfg: cfg, stream: s, quarantine: q, keys: keys, intake: intake, log: cfg.Log,
+		unzstd:    newZstds(),
 		addresses: newAddressTable(cfg.AddressRate, cfg.MaxAddresses),
-	}
-	var err error
-	// It holds no goroutine in this use, and no memory between requests.
-	if e.unzstd, err = newZstd(cfg.MaxBody); err != nil {
-		return nil, err
 	}
 	e.exchanges.New = func() any { return &exchange{edge: e} }
 	e.mux = e.routes()

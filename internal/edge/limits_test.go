@@ -1,0 +1,516 @@
+package edge
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/eventsluice/sluice/internal/edge/source"
+)
+
+// endless is a body that has no end, and counts what is read of it.
+type endless struct{ read int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	clear(p)
+	e.read += len(p)
+	return len(p), nil
+}
+
+func TestALargeBodyIsRefusedBeforeItIsRead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Config{})
+	for _, path := range []string{"/v1/events", "/v1/batch"} {
+		body := &endless{}
+		req := newRequest(http.MethodPost, path, "wk_web", "")
+		req.Body, req.ContentLength = io.NopCloser(body), 200<<20
+		a := r.do(req).want(413, "body_too_large")
+		if body.read > 0 || a.header.Get("Connection") != "close" || !strings.Contains(a.problem().Detail, "10 MiB") {
+			t.Errorf("%s: %d bytes read, %v, %s", path, body.read, a.header, a.body)
+		}
+	}
+}
+
+func TestABodyWithoutAnEndIsReadToTheLimit(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Config{})
+	for path, limit := range map[string]int{"/v1/events": 10 << 20, "/v1/batch": 2 << 20} {
+		body := &endless{}
+		key := "wk_web"
+		if path == "/v1/batch" {
+			key = "" // it could be in the body
+		}
+		req := newRequest(http.MethodPost, path, key, "")
+		req.Body, req.ContentLength = io.NopCloser(body), -1
+		r.do(req).want(413, "body_too_large")
+		if body.read > limit+1 {
+			t.Errorf("%s: %d bytes read, the limit is %d", path, body.read, limit)
+		}
+	}
+}
+
+func TestABodyOfExactlyTheLimitIsRead(t *testing.T) {
+	t.Parallel()
+	const limit = 50_000
+	body := func(n int) string { return good + strings.Repeat(" ", n-len(good)) }
+	for _, chunked := range []bool{false, true} {
+		for _, encoding := range []string{"identity", "gzip", "zstd"} {
+			for n, status := range map[int]int{limit: 202, limit + 1: 413} {
+				r := newRig(t, Config{MaxBody: limit})
+				sent := body(n)
+				switch encoding {
+				case "gzip":
+					sent = gzipOf(sent)
+				case "zstd":
+					sent = zstdOf(sent)
+				}
+				req := newRequest(http.MethodPost, "/v1/events", "wk_web", sent, "Content-Encoding: "+encoding)
+				if chunked {
+					req.ContentLength = -1
+				}
+				if a := r.do(req); a.status != status {
+					t.Errorf("%d bytes, %s, chunked %v: %d %s", n, encoding, chunked, a.status, a.body)
+				}
+			}
+		}
+	}
+}
+
+func bomb(t *testing.T, encoding string, size int) string {
+	t.Helper()
+	var b bytes.Buffer
+	var w io.WriteCloser
+	if encoding == "gzip" {
+		w, _ = gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	} else {
+		w, _ = zstd.NewWriter(&b, zstd.WithWindowSize(8<<20), zstd.WithEncoderConcurrency(1))
+	}
+	if _, err := io.CopyN(w, &endless{}, int64(size)); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	return b.String()
+}
+
+func TestADecompressionBombIsRefusedInBoundedMemory(t *testing.T) {
+	for _, encoding := range []string{"gzip", "zstd"} {
+		body := bomb(t, encoding, 100<<20)
+		r := newRig(t, Config{})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		r.post("/v1/events", "wk_web", body, "Content-Encoding: "+encoding).want(413, "body_too_large")
+		runtime.ReadMemStats(&after)
+		// The room doubles up to 10 MiB: 20 in all, and the windows of zstd.
+		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 48<<20 {
+			t.Errorf("%s: %d bytes allocated for a body of %d", encoding, allocated, len(body))
+		}
+	}
+}
+
+func TestTheRatioOfDecompressionIsBounded(t *testing.T) {
+	t.Parallel()
+	for _, encoding := range []string{"gzip", "zstd"} {
+		r := newRig(t, Config{MaxRatio: 2})
+		body := good + strings.Repeat(" ", 3<<20)
+		packed := gzipOf(body)
+		if encoding == "zstd" {
+			packed = zstdOf(body)
+		}
+		r.post("/v1/events", "wk_web", packed, "Content-Encoding: "+encoding).want(413, "body_too_large")
+		// Small bodies may be as repetitive as they like.
+		small := good + strings.Repeat(" ", 900<<10)
+		if packed = gzipOf(small); encoding == "zstd" {
+			packed = zstdOf(small)
+		}
+		r.post("/v1/events", "wk_web", packed, "Content-Encoding: "+encoding).want(202, "")
+	}
+}
+
+func TestAZstdFrameThatClaimsAGigabyteGetsNone(t *testing.T) {
+	t.Parallel()
+	// A frame header with a content size of 1 GiB and a window of 1 GiB, and
+	// one raw block of one byte.
+	for name, frame := range map[string]string{
+		"content size": "\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x40\x09\x00\x00{",
+		"window":       "\x28\xb5\x2f\xfd\x00\xa0\x09\x00\x00{",
+	} {
+		r := newRig(t, Config{})
+		a := r.post("/v1/events", "wk_web", frame, "Content-Encoding: zstd")
+		if a.status != 413 && a.status != 400 {
+			t.Errorf("%s: %d", name, a.status)
+		}
+	}
+}
+
+func TestTheBudgetOfBytesInFlight(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Config{MaxBody: 100_000, MaxInFlight: 250_000})
+	r.stream.wait = make(chan struct{})
+	body := good + strings.Repeat(" ", 90_000)
+	first := make(chan answer)
+	go func() {
+		req := newRequest(http.MethodPost, "/v1/events", "wk_web", body)
+		w := httptest.NewRecorder()
+		r.edge.ServeHTTP(w, req)
+		first <- answer{t: t, status: w.Code}
+	}()
+	for r.edge.InFlight() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	held := r.edge.InFlight()
+	unread := &endless{}
+	req := newRequest(http.MethodPost, "/v1/events", "wk_web", "")
+	req.Body, req.ContentLength = io.NopCloser(unread), 90_000
+	w := httptest.NewRecorder()
+	r.edge.ServeHTTP(w, req)
+	a := answer{t: t, status: w.Code, header: w.Header(), body: w.Body.String()}
+	a.check()
+	a.want(503, "overloaded")
+	if unread.read != 0 {
+		t.Error("the body was read before there was room for it")
+	}
+	if got := r.edge.InFlight(); got != held {
+		t.Errorf("%d bytes in flight after a refusal, %d before", got, held)
+	}
+	close(r.stream.wait)
+	if a := <-first; a.status != 202 {
+		t.Errorf("the first request got %d", a.status)
+	}
+	if r.edge.InFlight() != 0 {
+		t.Error("the budget is not given back")
+	}
+	r.post("/v1/events", "wk_web", body).want(202, "")
+}
+
+func TestTheRateOfAKeyIsCountedInEvents(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Config{})
+	batch := func(n int) string { return "[" + strings.Repeat(good+",", n-1) + good + "]" }
+	r.post("/v1/events", "wk_slow", batch(9)).want(202, "")
+	r.post("/v1/events", "wk_slow", batch(2)).want(429, "rate_limited")
+	r.wantLedger(9, map[string]uint64{"rate_limited": 2})
+	if a := r.post("/v1/batch", "", `{"writeKey":"wk_slow","batch":[{"type":"page"}]}`); a.status != 200 {
+		t.Errorf("the last event of the burst: %d %s", a.status, a.body)
+	}
+	// Now the bucket is empty: refused before the body is read.
+	unread := &endless{}
+	req := newRequest(http.MethodPost, "/v1/events", "wk_slow", "")
+	req.Body, req.ContentLength = io.NopCloser(unread), 1000
+	a := r.do(req).want(429, "rate_limited")
+	if unread.read != 0 {
+		t.Error("the body was read")
+	}
+	if got := a.header.Get("Retry-After"); got != "1000" && got != "999" {
+		t.Errorf("Retry-After is %s, want 1000 s for one event at 0.001/s", got)
+	}
+	r.post("/v1/events", "wk_web", good).want(202, "")
+}
+
+func TestTheRateOfAnAddressIsCountedInRequests(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Config{
+		AddressRate:    source.Rate{PerSecond: 0.001, Burst: 2},
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+	})
+	from := func(peer string, forwarded ...string) answer {
+		req := newRequest(http.MethodPost, "/v1/events", "wk_web", good)
+		req.RemoteAddr = peer
+		for _, f := range forwarded {
+			req.Header.Add("X-Forwarded-For", f)
+		}
+		return r.do(req)
+	}
+	for i, tt := range []struct {
+		peer      string
+		forwarded []string
+		status    int
+	}{
+		{"192.0.2.1:1", nil, 202},
+		{"192.0.2.1:2", nil, 202},
+		{"192.0.2.1:3", nil, 429},
+		{"[::ffff:192.0.2.1]:3", nil, 429},
+		{"192.0.2.1:3", []string{"198.51.100.7"}, 429}, // not a trusted proxy
+		{"192.0.2.2:1", nil, 202},
+		{"10.0.0.1:1", []string{"192.0.2.1"}, 429},
+		{"10.0.0.1:1", []string{"203.0.113.9, 192.0.2.1, 10.1.1.1"}, 429},
+		{"10.0.0.1:1", []string{"203.0.113.9", "192.0.2.1"}, 429},
+		{"10.0.0.1:1", []string{"203.0.113.9"}, 202},
+		{"[2001:db8:1:2::1]:1", nil, 202},
+		{"[2001:db8:1:2::2]:1", nil, 202},
+		{"[2001:db8:1:2:ffff::3]:1", nil, 429}, // the same /64
+		{"[2001:db8:1:3::1]:1", nil, 202},
+	} {
+		if a := from(tt.peer, tt.forwarded...); a.status != tt.status {
+			t.Errorf("%d: from %s %v: %d, want %d", i, tt.peer, tt.forwarded, a.status, tt.status)
+		} else if a.status == 429 {
+			a.want(429, "address_rate_limited")
+		}
+	}
+}
+
+func TestForwardedAddressesComeFromTrustedProxiesOnly(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}})
+	for _, tt := range []struct{ peer, forwarded, want string }{
+		{"192.0.2.1:1", "6.6.6.6", "192.0.2.1"},
+		{"10.0.0.1:1", "", "10.0.0.1"},
+		{"10.0.0.1:1", "203.0.113.9", "203.0.113.9"},
+		{"10.0.0.1:1", "6.6.6.6, 203.0.113.9", "203.0.113.9"},
+		{"10.0.0.1:1", "203.0.113.9, 10.2.2.2,fd00::1", "203.0.113.9"},
+		{"10.0.0.1:1", "10.9.9.9, 10.2.2.2", "10.9.9.9"},
+		{"10.0.0.1:1", "203.0.113.9:4711", "203.0.113.9"},
+		{"10.0.0.1:1", "[2001:db8::1]:4711", "2001:db8::1"},
+		{"10.0.0.1:1", "203.0.113.9, unknown", "10.0.0.1"},
+		{"10.0.0.1:1", "203.0.113.9, ", "10.0.0.1"},
+		{"[fd00::2]:1", "2001:db8::1%eth0", "2001:db8::1"},
+	} {
+		x := &exchange{edge: r.edge, req: newRequest("POST", "/", "", "")}
+		x.req.RemoteAddr = tt.peer
+		if tt.forwarded != "" {
+			x.req.Header.Set("X-Forwarded-For", tt.forwarded)
+		}
+		if got := x.address().String(); got != tt.want {
+			t.Errorf("%s for %q is %s, want %s", tt.peer, tt.forwarded, got, tt.want)
+		}
+	}
+}
+
+func TestTheTableOfAddressesIsBoundedAndKeepsTheBusy(t *testing.T) {
+	t.Parallel()
+	table := newAddressTable(source.Rate{PerSecond: 0.001, Burst: 1}, 100)
+	now := time.Now()
+	busy := netip.MustParseAddr("192.0.2.1")
+	table.take(now, busy)
+	for i := range 100_000 {
+		table.take(now, netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
+		if i%10 == 0 && table.take(now, busy) == 0 {
+			t.Fatal("an address in use was forgotten")
+		}
+		if n := table.len(); n > 101 {
+			t.Fatalf("%d addresses", n)
+		}
+	}
+}
+
+// serve runs the gateway's own server on a connection in memory.
+func serve(t *testing.T, r *rig) (conn net.Conn, stop func()) {
+	t.Helper()
+	client, server := net.Pipe()
+	srv := r.edge.Server()
+	l := &oneConn{conn: make(chan net.Conn, 1), done: make(chan struct{})}
+	l.conn <- server
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = srv.Serve(l) }()
+	return client, func() {
+		client.Close()
+		srv.Close()
+		<-ended
+	}
+}
+
+type oneConn struct {
+	conn chan net.Conn
+	done chan struct{}
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conn:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *oneConn) Close() error {
+	select {
+	case <-l.done:
+	default:
+		close(l.done)
+	}
+	return nil
+}
+
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
+
+const head = "POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer wk_web\r\nContent-Length: %d\r\n\r\n"
+
+func TestASlowBodyIsGivenUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{BodyTimeout: 10 * time.Second, BodyRate: 100})
+		conn, stop := serve(t, r)
+		defer stop()
+		begin := time.Now()
+		var sender sync.WaitGroup
+		defer sender.Wait()
+		defer conn.Close()
+		sender.Go(func() {
+			fmt.Fprintf(conn, head, 1000)
+			for range 100 { // 10 bytes a second, 100 are wanted
+				if _, err := io.WriteString(conn, "          "); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		})
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != 408 || !resp.Close || !strings.Contains(string(body), "body_timeout") {
+			t.Errorf("%d %s", resp.StatusCode, body)
+		}
+		if took := time.Since(begin); took < 10*time.Second || took > 12*time.Second {
+			t.Errorf("given up after %v", took)
+		}
+	})
+}
+
+func TestASteadyBodyMayTakeItsTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{BodyTimeout: 10 * time.Second, BodyRate: 100})
+		conn, stop := serve(t, r)
+		defer stop()
+		body := good + strings.Repeat(" ", 6000-len(good))
+		var sender sync.WaitGroup
+		defer sender.Wait()
+		sender.Go(func() {
+			fmt.Fprintf(conn, head, len(body))
+			for i := 0; i < len(body); i += 200 { // 200 bytes a second for 30 s
+				io.WriteString(conn, body[i:i+200])
+				time.Sleep(time.Second)
+			}
+		})
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != 202 {
+			t.Errorf("%d", resp.StatusCode)
+		}
+	})
+}
+
+func TestARefusedSlowBodyDoesNotHoldTheConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{BodyTimeout: 10 * time.Second})
+		conn, stop := serve(t, r)
+		defer stop()
+		begin := time.Now()
+		go io.WriteString(conn, strings.Replace(fmt.Sprintf(head, 1000), "wk_web", "wk_nobody", 1))
+		in := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != 401 {
+			t.Errorf("%d", resp.StatusCode)
+		}
+		io.Copy(io.Discard, in)
+		if took := time.Since(begin); took > 11*time.Second {
+			t.Errorf("the connection was closed after %v", took)
+		}
+	})
+}
+
+func TestASenderThatHangsUpMeansItsEventsAllTheSame(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{})
+		r.stream.wait = make(chan struct{})
+		conn, stop := serve(t, r)
+		fmt.Fprintf(conn, head+"%s", len(good), good)
+		synctest.Wait()
+		conn.Close() // the page is gone
+		synctest.Wait()
+		close(r.stream.wait)
+		synctest.Wait()
+		stop()
+		if len(r.events()) != 1 {
+			t.Error("the event is lost")
+		}
+		r.wantLedger(1, nil)
+	})
+}
+
+func TestTheStoreTimeoutIsA503AndTheBodyDeadlineDoesNotCutIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		// The body has 1 s and the store 5: the first must not end the second.
+		r := newRig(t, Config{BodyTimeout: time.Second, StoreTimeout: 5 * time.Second})
+		r.stream.wait = make(chan struct{})
+		conn, stop := serve(t, r)
+		defer stop()
+		begin := time.Now()
+		go fmt.Fprintf(conn, head+"%s", len(good), good)
+		in := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(resp.Body)
+		if took := time.Since(begin); resp.StatusCode != 503 || took != 5*time.Second || !strings.Contains(string(body), "not known") {
+			t.Errorf("%d after %v: %s", resp.StatusCode, took, body)
+		}
+		if resp.Close {
+			t.Error("the connection is closed")
+		}
+		close(r.stream.wait)
+		go fmt.Fprintf(conn, head+"%s", len(good), good)
+		if resp, err = http.ReadResponse(in, nil); err != nil || resp.StatusCode != 202 {
+			t.Errorf("the next request on the connection: %v %v", resp, err)
+		}
+	})
+}
+
+func TestABodyThatEndsEarly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{})
+		conn, stop := serve(t, r)
+		defer stop()
+		fmt.Fprintf(conn, head+"%s", len(good)+10, good)
+		conn.Close()
+		synctest.Wait()
+		if len(r.events()) != 0 || r.edge.Stats().Refused["incomplete_body"] != 1 {
+			t.Errorf("%+v", r.edge.Stats())
+		}
+	})
+}
+
+func TestConfigNamesEveryFault(t *testing.T) {
+	t.Parallel()
+	err := Config{MaxBody: -1, BodyTimeout: -1, MaxEvents: -1, AddressRate: source.Rate{PerSecond: -1}}.Validate()
+	for _, want := range []string{"MaxBody", "BodyTimeout", "MaxEvents", "AddressRate.PerSecond"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is not named: %v", want, err)
+		}
+	}
+	if err := (Config{MaxInFlight: 1}).Validate(); err == nil {
+		t.Error("a budget that no body fits in is accepted")
+	}
+	if err := (Config{}).Validate(); err != nil {
+		t.Error(err)
+	}
+	if _, err := New(nil, nil, nil, nil, Config{}); err == nil {
+		t.Error("a gateway without a stream")
+	}
+}
