@@ -37,7 +37,7 @@ func Deaggregate(rec Record) iter.Seq2[int, []byte] {
 			return
 		}
 		sub := 0
-		for f := range fields(body) {
+		for f := (fields{rest: body}); f.next(); {
 			if f.tag != tagRecord {
 				continue
 			}
@@ -58,7 +58,7 @@ func AppendUserRecords(dst []UserRecord, rec Record) []UserRecord {
 		return append(dst, UserRecord{PartitionKey: rec.PartitionKey, Data: rec.Data})
 	}
 	var keys, hashKeys []string
-	for f := range fields(body) {
+	for f := (fields{rest: body}); f.next(); {
 		switch f.tag {
 		case tagKeyTable:
 			key := rec.PartitionKey
@@ -71,7 +71,7 @@ func AppendUserRecords(dst []UserRecord, rec Record) []UserRecord {
 		}
 	}
 	sub := 0
-	for f := range fields(body) {
+	for f := (fields{rest: body}); f.next(); {
 		if f.tag != tagRecord {
 			continue
 		}
@@ -112,7 +112,7 @@ func aggregateBody(data []byte) (body []byte, ok bool) {
 // and no index outside its table. The tables may follow the records.
 func valid(body []byte) bool {
 	var keys, hashKeys, minKeys, minHashKeys uint64
-	for f := range fields(body) {
+	for f := (fields{rest: body}); f.next(); {
 		switch f.tag {
 		case tagInvalid:
 			return false
@@ -144,8 +144,15 @@ type userRecord struct {
 // parseUserRecord reads the message Record; ok is false if it is damaged or
 // incomplete.
 func parseUserRecord(message []byte) (r userRecord, ok bool) {
+	// As Aggregate writes it: nothing but the first key and the data.
+	if len(message) > 3 && message[0] == tagKeyIndex && message[1] == 0 && message[2] == tagData {
+		size, n := uvarint(message[3:])
+		if rest := message[3+max(n, 0):]; n > 0 && size == uint64(len(rest)) {
+			return userRecord{data: rest[:len(rest):len(rest)]}, true
+		}
+	}
 	hasKey, hasData := false, false
-	for f := range fields(message) {
+	for f := (fields{rest: message}); f.next(); {
 		switch f.tag {
 		case tagKeyIndex:
 			r.key, hasKey = f.value, true
@@ -168,7 +175,7 @@ func parseUserRecord(message []byte) (r userRecord, ok bool) {
 // validTag checks the message Tag: its key is required.
 func validTag(message []byte) bool {
 	hasKey := false
-	for f := range fields(message) {
+	for f := (fields{rest: message}); f.next(); {
 		switch f.tag {
 		case tagInvalid:
 			return false
@@ -179,59 +186,70 @@ func validTag(message []byte) bool {
 	return hasKey
 }
 
-// field is one field of a protobuf message: its tag as in the constants above,
-// and the value of a varint or the bytes of a length-delimited one. Fields of
-// other types are only skipped.
-type field struct {
-	tag   uint64
+// fields walks over the fields of a protobuf message.
+type fields struct {
+	rest []byte
+	// tag is that of the field reached, as in the constants of the format;
+	// tagInvalid, and the last one, where the message is damaged.
+	tag uint64
+	// value is that of a varint, data that of a length-delimited field. Fields
+	// of other types are only skipped.
 	value uint64
 	data  []byte
 }
 
-// fields yields the fields of a message, and at damage one with tagInvalid.
-func fields(message []byte) iter.Seq[field] {
-	return func(yield func(field) bool) {
-		for len(message) > 0 {
-			f, size := nextField(message)
-			if size <= 0 {
-				yield(field{tag: tagInvalid})
-				return
-			}
-			if !yield(f) {
-				return
-			}
-			message = message[size:]
+// next goes to the next field; it returns false after the last.
+func (f *fields) next() bool {
+	if len(f.rest) == 0 {
+		return false
+	}
+	size := f.read(f.rest)
+	if size <= 0 {
+		f.tag, f.rest = tagInvalid, nil
+		return true
+	}
+	f.rest = f.rest[size:]
+	return true
+}
+
+// read reads the field that b begins with and returns its size, 0 if it is
+// damaged.
+func (f *fields) read(b []byte) int {
+	tag, size := uvarint(b)
+	if size <= 0 || tag>>3 < uint64(protowire.MinValidNumber) || tag>>3 > uint64(protowire.MaxValidNumber) {
+		return 0
+	}
+	f.tag = tag
+	switch typ := protowire.Type(tag & 7); typ {
+	case protowire.VarintType:
+		value, n := uvarint(b[size:])
+		if n <= 0 {
+			return 0
 		}
+		f.value = value
+		return size + n
+	case protowire.BytesType:
+		length, n := uvarint(b[size:])
+		size += n
+		if n <= 0 || length > uint64(len(b)-size) {
+			return 0
+		}
+		end := size + int(length)
+		f.data = b[size:end:end]
+		return end
+	default:
+		n := protowire.ConsumeFieldValue(protowire.Number(tag>>3), typ, b[size:])
+		if n < 0 {
+			return 0
+		}
+		return size + n
 	}
 }
 
-// nextField reads the field that b begins with and returns its size, 0 if it
-// is damaged.
-func nextField(b []byte) (f field, size int) {
-	tag, n := binary.Uvarint(b)
-	if n <= 0 || tag>>3 < uint64(protowire.MinValidNumber) || tag>>3 > uint64(protowire.MaxValidNumber) {
-		return field{}, 0
+// uvarint is binary.Uvarint with a short way for one byte.
+func uvarint(b []byte) (uint64, int) {
+	if len(b) > 0 && b[0] < 0x80 {
+		return uint64(b[0]), 1
 	}
-	f.tag = tag
-	size = n
-	switch protowire.Type(tag & 7) {
-	case protowire.VarintType:
-		f.value, n = binary.Uvarint(b[size:])
-		if n <= 0 {
-			return field{}, 0
-		}
-	case protowire.BytesType:
-		length, m := binary.Uvarint(b[size:])
-		if m <= 0 || length > uint64(len(b)-size-m) {
-			return field{}, 0
-		}
-		size, n = size+m, int(length)
-		f.data = b[size : size+n : size+n]
-	default:
-		n = protowire.ConsumeFieldValue(protowire.Number(tag>>3), protowire.Type(tag&7), b[size:])
-		if n < 0 {
-			return field{}, 0
-		}
-	}
-	return f, size + n
+	return binary.Uvarint(b)
 }

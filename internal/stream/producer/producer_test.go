@@ -37,13 +37,13 @@ func start(t *testing.T, cfg producer.Config, around func(streamtest.Stream) str
 	t.Helper()
 	r := &rig{t: t, intake: new(ledger.Intake), ended: make(chan error, 1)}
 	r.memory = streamtest.NewMemory(t, streamtest.Limits{
-		MaxCallRecords: max(cfg.MaxCallRecords, 0), MaxCallBytes: cfg.MaxCallBytes, MaxRecordBytes: cfg.MaxRecordBytes,
+		MaxCallRecords: cfg.MaxCallRecords, MaxCallBytes: cfg.MaxCallBytes, MaxRecordBytes: cfg.MaxRecordBytes,
 	})
 	var s streamtest.Stream = r.memory
 	if around != nil {
 		s = around(s)
 	}
-	p, err := producer.New(streamtest.Watch(t, s), r.intake, cfg)
+	p, err := producer.New(streamtest.Watch(t, s, r.memory.Limits()), r.intake, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -642,7 +642,7 @@ func TestCallsKeepTheLimitsAndSeveralRunAtOnce(t *testing.T) {
 func TestARetryIsMadeInTimeThoughAnotherCallTakesLong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		cfg := producer.Config{MaxInFlightCalls: 2, Retry: retry.Policy{BaseDelay: time.Millisecond, MaxDelay: time.Millisecond}}
+		cfg := producer.Config{MaxInFlightCalls: 2, Retry: retry.Policy{BaseDelay: 8 * time.Millisecond, MaxDelay: 8 * time.Millisecond}}
 		bob := producer.BucketKey(int(event.Hash("bob") % 16))
 		r := start(t, cfg, func(s streamtest.Stream) streamtest.Stream {
 			s = streamtest.FailRecords(s, func(call, _ int, _ stream.Record) error {
@@ -662,8 +662,8 @@ func TestARetryIsMadeInTimeThoughAnotherCallTakesLong(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		go r.mustPut("ann/1") // fails once
-		synctest.Wait()
-		go r.mustPut("bob/1") // the same worker or the other takes long
+		time.Sleep(101 * time.Microsecond)
+		go r.mustPut("bob/1") // keeps the worker that woke last
 		time.Sleep(10 * time.Millisecond)
 		if got := r.stored(); !slices.Equal(got, []string{"ann/1"}) {
 			t.Errorf("%v after the start: stored %v, want ann's event", time.Since(began), got)

@@ -214,7 +214,7 @@ func simulate(t *testing.T, seed uint64) {
 		ambiguous: map[string]int{},
 	}
 	intake := new(ledger.Intake)
-	p, err := producer.New(streamtest.Watch(t, sky), intake, cfg)
+	p, err := producer.New(streamtest.Watch(t, sky, memory.Limits()), intake, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

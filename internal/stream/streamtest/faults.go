@@ -120,9 +120,9 @@ func Down(s Stream, until time.Time) Stream {
 	})
 }
 
-// Watch fails the test when a partition key is in two calls at the same time.
-// Put it around everything else.
-func Watch(t testing.TB, s Stream) Stream {
+// Watch fails the test when a partition key is in two calls at the same time,
+// or a record is over the limit. Put it around everything else.
+func Watch(t testing.TB, s Stream, limits Limits) Stream {
 	var mu sync.Mutex
 	inFlight := map[string]bool{}
 	return Func(func(ctx context.Context, records []stream.Record) ([]stream.Result, error) {
@@ -132,6 +132,9 @@ func Watch(t testing.TB, s Stream) Stream {
 				t.Errorf("stream: two records of %q in flight", r.PartitionKey)
 			}
 			inFlight[r.PartitionKey] = true
+			if size, most := len(r.PartitionKey)+len(r.Data), limits.MaxRecordBytes; most > 0 && size > most {
+				t.Errorf("stream: record of %d bytes, the limit is %d", size, most)
+			}
 		}
 		mu.Unlock()
 		defer func() {

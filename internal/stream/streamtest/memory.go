@@ -4,19 +4,20 @@
 package streamtest
 
 import (
+	"bytes"
 	"context"
-	"strconv"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/stream"
+	"github.com/eventsluice/sluice/internal/stream/producer"
 )
 
-// Stream is where records are written; the same as producer.Stream.
-type Stream interface {
-	PutRecords(ctx context.Context, records []stream.Record) ([]stream.Result, error)
-}
+// Stream is where records are written.
+type Stream = producer.Stream
 
 // Limits are what a stream takes. Zero fields are not checked.
 type Limits struct {
@@ -25,16 +26,16 @@ type Limits struct {
 	MaxRecordBytes int // data and partition key
 }
 
-// Memory is a stream that keeps its entries in memory, one per call. It fails
-// the test when a call breaks the contract: over a limit, empty, a partition
-// key twice, or a count of events that is not the record's.
+// Memory is a stream that keeps its entries in memory, one per call. A record
+// over the limit fails as too large. A call that breaks the contract fails the
+// test: empty or over a limit, with a partition key twice, or with a count of
+// events that is not the record's.
 type Memory struct {
 	t      testing.TB
 	limits Limits
 
 	mu      sync.Mutex
 	entries []stream.Entry
-	events  int
 	grown   chan struct{} // closed and replaced at every entry
 }
 
@@ -43,26 +44,33 @@ func NewMemory(t testing.TB, limits Limits) *Memory {
 	return &Memory{t: t, limits: limits, grown: make(chan struct{})}
 }
 
+// Limits returns what the stream takes.
+func (m *Memory) Limits() Limits { return m.limits }
+
 // PutRecords stores the records as one entry.
 func (m *Memory) PutRecords(ctx context.Context, records []stream.Record) ([]stream.Result, error) {
 	m.check(records)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	entry := stream.Entry{StoredAt: time.Now(), Records: make([]stream.Record, len(records))}
-	for i, r := range records {
-		r.Data = append([]byte(nil), r.Data...)
-		entry.Records[i] = r
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	entry.Position = uint64(len(m.entries) + 1)
-	m.entries = append(m.entries, entry)
+	position := uint64(len(m.entries) + 1)
+	entry := stream.Entry{Position: position, StoredAt: time.Now()}
 	results := make([]stream.Result, len(records))
 	for i, r := range records {
-		m.events += r.Events
-		results[i].Sequence = strconv.FormatUint(entry.Position, 10) + "." + strconv.Itoa(i)
+		if most := m.limits.MaxRecordBytes; most > 0 && len(r.PartitionKey)+len(r.Data) > most {
+			results[i].Err = fault.New(fault.TooLarge, "the limit is %d bytes", most)
+			continue
+		}
+		results[i].Sequence = fmt.Sprintf("%d.%d", position, len(entry.Records))
+		r.Data = bytes.Clone(r.Data)
+		entry.Records = append(entry.Records, r)
 	}
+	if len(entry.Records) == 0 {
+		return results, nil
+	}
+	m.entries = append(m.entries, entry)
 	close(m.grown)
 	m.grown = make(chan struct{})
 	return results, nil
@@ -79,11 +87,7 @@ func (m *Memory) check(records []stream.Record) {
 	total := 0
 	keys := make(map[string]bool, len(records))
 	for _, r := range records {
-		size := len(r.PartitionKey) + len(r.Data)
-		total += size
-		if most := m.limits.MaxRecordBytes; most > 0 && size > most {
-			m.t.Errorf("stream: record of %d bytes, the limit is %d", size, most)
-		}
+		total += len(r.PartitionKey) + len(r.Data)
 		if keys[r.PartitionKey] {
 			m.t.Errorf("stream: partition key %q twice in a call", r.PartitionKey)
 		}
