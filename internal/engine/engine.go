@@ -59,8 +59,10 @@ type Config struct {
 
 	// wrapConn is for tests: it stands between the server and a connection.
 	wrapConn func(net.Conn) net.Conn
-	// ackTimeout is for tests; it replaces the constant of that name.
+	// ackTimeout and spareBytes are for tests; they replace the constants of
+	// those names.
 	ackTimeout time.Duration
+	spareBytes int64
 }
 
 const (
@@ -126,6 +128,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.ackTimeout == 0 {
 		c.ackTimeout = ackTimeout
+	}
+	if c.spareBytes == 0 {
+		c.spareBytes = spareBytes
 	}
 	return c, nil
 }
@@ -215,7 +220,11 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Engine, err err
 
 // connect opens the connections to the embedded server.
 func (e *Engine) connect() (err error) {
-	if e.writes, err = e.dial("sluice writes"); err != nil {
+	e.writes, err = e.dial("sluice writes",
+		// A message goes out when it is published: nothing is waited for that
+		// could join it.
+		nats.WriteBufferSize(1))
+	if err != nil {
 		return err
 	}
 	if e.reads, err = e.dial("sluice reads"); err != nil {
@@ -231,9 +240,9 @@ func (e *Engine) connect() (err error) {
 // apiTimeout bounds one request to the server whose context has no deadline.
 const apiTimeout = 10 * time.Second
 
-func (e *Engine) dial(name string) (*nats.Conn, error) {
+func (e *Engine) dial(name string, options ...nats.Option) (*nats.Conn, error) {
 	log := e.log.With(slog.String("connection", name))
-	conn, err := nats.Connect("", nats.Name(name), nats.InProcessServer(e.host),
+	conn, err := nats.Connect("", append(options, nats.Name(name), nats.InProcessServer(e.host),
 		nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.ReconnectJitter(0, 0),
 		// Without a buffer a write during a reconnect fails at once, and is
 		// known not to be stored.
@@ -246,7 +255,7 @@ func (e *Engine) dial(name string) (*nats.Conn, error) {
 		nats.ReconnectHandler(func(*nats.Conn) { log.Info("stream connection restored") }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			log.Warn("stream connection", slog.Any("error", err))
-		}))
+		}))...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the stream: %w", err)
 	}
@@ -271,7 +280,7 @@ func (e *Engine) release() error {
 		}
 	}
 	if e.host != nil {
-		e.host.stop()
+		e.host.close()
 	}
 	return e.lock.Close()
 }

@@ -53,6 +53,8 @@ type Events struct {
 	stream jetstream.Stream // on the connection for reads
 	census *census
 
+	publisher publisher
+
 	// ids of messages are prefix and a number; the prefix is new with each
 	// Open.
 	prefix string
@@ -86,6 +88,8 @@ func openEvents(ctx context.Context, e *Engine) (*Events, error) {
 		log:    e.log,
 		prefix: nuid.Next() + ".",
 		frames: sync.Pool{New: func() any { return new([]byte) }},
+
+		publisher: publisher{conn: e.writes, host: e.host},
 	}
 	var err error
 	if ev.stream, err = ensureStream(ctx, e.readJS, eventsConfig(e.cfg)); err != nil {
@@ -172,16 +176,19 @@ func (ev *Events) publish(ctx context.Context, msg *nats.Msg) (position uint64, 
 	first := time.Now()
 	sent := false // whether the message may have reached the stream
 	for {
-		try, cancel := context.WithTimeout(ctx, ev.engine.cfg.ackTimeout)
-		ack, err := ev.engine.js.PublishMsg(try, msg)
-		cancel()
+		err := ev.engine.host.ready()
 		if err == nil {
-			return ack.Sequence, nil
+			if position, err = ev.publisher.send(ctx, msg, ev.engine.cfg.ackTimeout); err == nil {
+				return position, nil
+			}
+			if refused, ok := errors.AsType[*jetstream.APIError](err); ok {
+				return 0, refusal(refused)
+			}
+			sent = sent || !neverSent(err)
+		} else if !sent {
+			return 0, &fault.Error{Kind: fault.Unavailable, Detail: "the stream cannot be written",
+				RetryAfter: fullRetryAfter, Err: err}
 		}
-		if refused, ok := errors.AsType[*jetstream.APIError](err); ok {
-			return 0, refusal(refused)
-		}
-		sent = sent || !neverSent(err)
 		if ctx.Err() != nil || time.Since(first) > retryWindow || ev.engine.writes.IsClosed() {
 			if sent {
 				return 0, &fault.Error{Kind: fault.Ambiguous, Detail: "the stream did not say whether it stored the events", Err: err}
@@ -197,7 +204,7 @@ func (ev *Events) publish(ctx context.Context, msg *nats.Msg) (position uint64, 
 // that nobody received.
 func neverSent(err error) bool {
 	return errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionClosed) ||
-		errors.Is(err, nats.ErrConnectionDraining) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
+		errors.Is(err, nats.ErrConnectionDraining) || errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, jetstream.ErrNoStreamResponse) ||
 		errors.Is(err, nats.ErrNoResponders)
 }
 

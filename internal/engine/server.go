@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -28,12 +29,31 @@ type embedded struct {
 
 	mu  sync.Mutex
 	srv *server.Server
+
+	// restart is held while the server is restarted.
+	restart sync.Mutex
+	closed  bool
+	// broken says that the server was found unable to write.
+	broken atomic.Bool
+	// nextTry is when it may be started again, pause what that was put off by.
+	nextTry time.Time
+	pause   time.Duration
+
+	// room is when the disk was last looked at, and what it lacked. spare is
+	// what must stay free.
+	room struct {
+		sync.Mutex
+		looked time.Time
+		err    error
+	}
+	spare int64
 }
 
 func newEmbedded(cfg Config, log *slog.Logger) *embedded {
 	return &embedded{
-		log:  log,
-		wrap: cfg.wrapConn,
+		log:   log,
+		wrap:  cfg.wrapConn,
+		spare: cfg.spareBytes,
 		opts: server.Options{
 			ServerName: "sluice",
 			DontListen: true,
@@ -89,6 +109,87 @@ func (h *embedded) stop() {
 		srv.Shutdown()
 		srv.WaitForShutdown()
 	}
+}
+
+// close is stop for good.
+func (h *embedded) close() {
+	h.restart.Lock()
+	defer h.restart.Unlock()
+	h.closed = true
+	h.stop()
+}
+
+// healthy reports whether the server runs and can write. After one write that
+// failed (a full disk, a failing one) a stream of the server takes no more and
+// answers nothing, until the server opens its files again.
+func (h *embedded) healthy() bool {
+	h.mu.Lock()
+	srv := h.srv
+	h.mu.Unlock()
+	ok := srv != nil && srv.JetStreamEnabled() && srv.Healthz(nil).Status == "ok"
+	if !ok {
+		h.broken.Store(true)
+	}
+	return ok
+}
+
+const (
+	// minPause and maxPause bound the wait before a server that cannot write is
+	// started again; it doubles each time.
+	minPause = time.Second
+	maxPause = 30 * time.Second
+	// lookEvery is how often the disk is asked for its free space while there
+	// are writes.
+	lookEvery = time.Second
+	// spareBytes stays free on the disk: a write that meets a full disk costs a
+	// restart of the server, and the rest of the program needs room as well.
+	spareBytes = 64 << 20
+)
+
+// ready returns nil if the server can be written to. One that was found broken
+// it starts again, now and then.
+func (h *embedded) ready() error {
+	if h.broken.Load() {
+		if err := h.heal(); err != nil {
+			return err
+		}
+	}
+	h.room.Lock()
+	defer h.room.Unlock()
+	if now := time.Now(); now.Sub(h.room.looked) >= lookEvery {
+		h.room.looked, h.room.err = now, nil
+		if free, err := diskFree(h.opts.StoreDir); err == nil && free < h.spare {
+			h.room.err = fmt.Errorf("the disk has %d bytes left, less than the %d that must stay free", free, h.spare)
+		}
+	}
+	return h.room.err
+}
+
+// heal starts a broken server again. What it had not acknowledged is on the
+// disk or not; its writers send it again and learn which.
+func (h *embedded) heal() error {
+	h.restart.Lock()
+	defer h.restart.Unlock()
+	if h.closed || h.healthy() {
+		h.broken.Store(false)
+		return nil
+	}
+	now := time.Now()
+	if now.Before(h.nextTry) {
+		return errBroken
+	}
+	if now.Sub(h.nextTry) > maxPause {
+		h.pause = 0
+	}
+	h.pause = min(max(2*h.pause, minPause), maxPause)
+	h.nextTry = now.Add(h.pause)
+	h.log.Error("a write to the stream's files failed: opening them again", slog.String("folder", h.opts.StoreDir))
+	h.stop()
+	if err := h.start(); err != nil {
+		return err
+	}
+	h.broken.Store(false)
+	return nil
 }
 
 // InProcessConn implements nats.InProcessConnProvider.
