@@ -43,6 +43,8 @@ type record struct {
 	bucket *bucket
 	data   stream.Aggregate
 	shares []share
+	// live counts the shares whose sender still waits.
+	live int
 	// sealed is set when the record first joins a call: from then on its bytes
 	// do not change, so that a second attempt repeats the first.
 	sealed bool
@@ -79,9 +81,10 @@ type waiter struct {
 	partOf []int32
 }
 
+// part is the events of a Put in one record.
 type part struct {
-	settled bool
-	err     error
+	record *record // nil: settled, with err
+	err    error
 }
 
 // noPart marks an event that never joined a record.
@@ -144,21 +147,15 @@ func (r *record) join(w *waiter, part int32) {
 		return
 	}
 	r.shares = append(r.shares, share{w: w, part: part, events: 1})
+	w.parts[part].record = r
+	if !w.gone {
+		r.live++
+	}
 }
 
 // abandoned reports whether nobody waits for the record and it is known not
 // to be stored, so that it may be dropped.
-func (r *record) abandoned() bool {
-	if r.unknown > 0 {
-		return false
-	}
-	for i := range r.shares {
-		if !r.shares[i].w.gone {
-			return false
-		}
-	}
-	return true
-}
+func (r *record) abandoned() bool { return r.live == 0 && r.unknown == 0 }
 
 // memory is what the record holds, used or not.
 func (r *record) memory() int {

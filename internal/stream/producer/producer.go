@@ -77,7 +77,7 @@ type Producer struct {
 	drained  meter
 	// held is the memory of records that hold events; freeBytes that of free.
 	held, freeBytes int
-	// left counts the parts whose sender left since the last prune.
+	// left counts the records that their last sender left since the last prune.
 	left  int
 	stats Stats
 }
@@ -276,24 +276,27 @@ func (p *Producer) leave(w *waiter, b *stream.Batch, cause error) (err error, le
 	}
 	defer p.mu.Unlock()
 	w.gone = true
-	p.left += w.pending
 	p.stats.Abandoned++
-	late := &fault.Error{Kind: fault.Ambiguous, Detail: "the event was not durable in time; it may still be stored", Err: cause}
-	for i, n := range w.partOf {
-		if n == noPart {
-			continue // b has its error
+	late := &fault.Error{
+		Kind:       fault.Ambiguous,
+		Detail:     "the event was not durable in time; it may still be stored",
+		RetryAfter: p.drained.timeFor(time.Now(), p.held),
+		Err:        cause,
+	}
+	for i := range w.parts {
+		part := &w.parts[i]
+		if part.record == nil {
+			continue
 		}
-		if part := w.parts[n]; !part.settled {
-			b.Fail(i, late)
-		} else if part.err != nil {
-			b.Fail(i, part.err)
+		part.err = late
+		if part.record.live--; part.record.live == 0 {
+			p.left++
 		}
 	}
-	return firstError(b), true
+	return w.report(b), true
 }
 
-// report writes the failures of a Put that was answered into its batch and
-// returns the first.
+// report writes the failures of a Put into its batch and returns the first.
 func (w *waiter) report(b *stream.Batch) error {
 	for i, n := range w.partOf {
 		if n != noPart && w.parts[n].err != nil {
@@ -346,7 +349,7 @@ func (p *Producer) charge(r *record) {
 func (p *Producer) release(r *record) {
 	p.held -= r.charged
 	clear(r.shares)
-	r.shares = r.shares[:0]
+	r.shares, r.live = r.shares[:0], 0
 	r.bucket, r.sealed, r.attempts, r.unknown, r.charged = nil, false, 0, 0, 0
 	if size := r.memory(); p.held+p.freeBytes+size <= p.cfg.MaxBufferedBytes/2 {
 		p.freeBytes += size
@@ -426,7 +429,7 @@ var errDropped = fault.New(fault.Unavailable, "the stream did not take the event
 func (p *Producer) settle(r *record, err error, wake []*waiter, now time.Time) []*waiter {
 	for i := range r.shares {
 		w := r.shares[i].w
-		w.parts[r.shares[i].part] = part{settled: true, err: err}
+		w.parts[r.shares[i].part] = part{err: err}
 		w.failed = w.failed || err != nil
 		if w.pending--; w.pending > 0 {
 			continue

@@ -10,9 +10,8 @@ import (
 //
 //	Events = Accepted + Rejected + Undecided + WaitingEvents + FlyingEvents
 type Stats struct {
-	// Puts were answered, in PutTime together, from the call of Put until the
-	// fate of the last of its events was known or its sender left. Abandoned
-	// ones are those whose sender left.
+	// Puts waited until the fate of their last event was known, PutTime
+	// together. Abandoned are those whose sender left before that.
 	Puts, Abandoned uint64
 	PutTime         time.Duration
 
