@@ -1,14 +1,256 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/eventsluice/sluice/internal/app"
+	"github.com/eventsluice/sluice/internal/deadletter"
 )
 
-const (
-	deadLetters = "dlq"
-	quarantine  = "quarantine"
-)
+// newDeadLetters and newQuarantine are the same commands over two queues.
+func newDeadLetters(settings *app.Settings) *cobra.Command {
+	return newLetters(settings, false, "dlq", "Look at dead letters, and get them out: backup, replay, purge")
+}
 
-func newLetters(*app.Settings, string) *cobra.Command { return &cobra.Command{Use: "x", Hidden: true} }
+func newQuarantine(settings *app.Settings) *cobra.Command {
+	return newLetters(settings, true, "quarantine", "Look at events that were rejected, and replay them after a fix")
+}
+
+type letters struct {
+	settings    *app.Settings
+	quarantine  bool
+	destination string
+	filter      deadletter.Filter
+	since       string
+	until       string
+}
+
+func newLetters(settings *app.Settings, quarantine bool, use, short string) *cobra.Command {
+	l := &letters{settings: settings, quarantine: quarantine}
+	root := group(use, short, l.list(), l.show(), l.backup(), l.replay(), l.purge())
+	if !quarantine {
+		root.PersistentFlags().StringVar(&l.destination, "destination", "", "the destination; it can be the first argument too")
+	}
+	return root
+}
+
+// usage returns how a command is called: dead letters are a destination's.
+func (l *letters) usage(name, rest string) string {
+	if !l.quarantine {
+		name += " DESTINATION"
+	}
+	if rest != "" {
+		name += " " + rest
+	}
+	return name
+}
+
+// args takes the destination off the arguments and wants n more.
+func (l *letters) args(args []string, names ...string) ([]string, error) {
+	if !l.quarantine && l.destination == "" && len(args) > 0 {
+		l.destination, args = args[0], args[1:]
+	}
+	if len(args) != len(names) || !l.quarantine && l.destination == "" {
+		wanted := names
+		if !l.quarantine {
+			wanted = append([]string{"DESTINATION"}, names...)
+		}
+		return nil, wrongUse{fmt.Errorf("wants the arguments %v", wanted)}
+	}
+	return args, nil
+}
+
+// bindFilter declares the flags that select letters.
+func (l *letters) bindFilter(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&l.filter.Class, "class", "", "only letters of this class, such as permanent")
+	flags.StringVar(&l.filter.EventName, "event", "", "only events of this name, or with this prefix: order_*")
+	flags.StringVar(&l.filter.EventID, "event-id", "", "only the event with this id")
+	flags.StringSliceVar(&l.filter.IDs, "id", nil, "only letters with these ids")
+	flags.StringVar(&l.since, "since", "", "only letters last tried at this time or later: RFC 3339, or a duration ago such as 2h")
+	flags.StringVar(&l.until, "until", "", "only letters last tried before this time")
+}
+
+// open completes the settings and the filter and opens the desk.
+func (l *letters) open(cmd *cobra.Command) (deadletter.Desk, func(*error), error) {
+	if err := fill(cmd, l.settings); err != nil {
+		return nil, nil, err
+	}
+	for _, t := range []struct {
+		name, text string
+		at         *time.Time
+	}{{"since", l.since, &l.filter.Since}, {"until", l.until, &l.filter.Until}} {
+		if err := parseTime(t.text, t.at); err != nil {
+			return nil, nil, wrongUse{fmt.Errorf("--%s %q: %w", t.name, t.text, err)}
+		}
+	}
+	desk, closeDesk, err := app.OpenDesk(cmd.Context(), *l.settings, l.quarantine)
+	if err != nil {
+		return nil, nil, err
+	}
+	return desk, func(err *error) { *err = errors.Join(*err, closeDesk()) }, nil
+}
+
+func parseTime(text string, into *time.Time) error {
+	if text == "" {
+		return nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil {
+		*into = time.Now().Add(-ago)
+		return nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return errors.New(`right would be "2026-11-23T10:00:00Z" or "2h"`)
+	}
+	*into = at
+	return nil
+}
+
+func (l *letters) list() *cobra.Command {
+	var limit int
+	var asJSON bool
+	use := "list"
+	if !l.quarantine {
+		use = "list [DESTINATION]"
+	}
+	cmd := &cobra.Command{
+		Use:   use,
+		Short: "List letters, oldest first",
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if !l.quarantine && l.destination == "" && len(args) == 1 {
+				l.destination, args = args[0], nil
+			}
+			if len(args) > 0 {
+				return wrongUse{fmt.Errorf("unknown argument %q", args[0])}
+			}
+			if limit < 1 {
+				return wrongUse{fmt.Errorf("--limit %d: right would be 1 or more", limit)}
+			}
+			desk, closing, err := l.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer closing(&err)
+			return app.ListLetters(cmd.Context(), desk, l.destination, l.filter, limit, asJSON, cmd.OutOrStdout())
+		},
+	}
+	l.bindFilter(cmd)
+	cmd.Flags().IntVar(&limit, "limit", 100, "most letters to list")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print each letter whole, as a line of JSON")
+	return cmd
+}
+
+func (l *letters) show() *cobra.Command {
+	return &cobra.Command{
+		Use:   l.usage("show", "LETTER"),
+		Short: "Show one letter with all that is known: event, attempts, last request and answer",
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if args, err = l.args(args, "LETTER"); err != nil {
+				return err
+			}
+			desk, closing, err := l.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer closing(&err)
+			return app.ShowLetter(cmd.Context(), desk, l.destination, args[0], cmd.OutOrStdout())
+		},
+	}
+}
+
+func (l *letters) backup() *cobra.Command {
+	var remove bool
+	cmd := &cobra.Command{
+		Use:   l.usage("backup", "FILE"),
+		Short: "Write letters to a file of JSON lines and sync it; with --delete, purge them then",
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if args, err = l.args(args, "FILE"); err != nil {
+				return err
+			}
+			desk, closing, err := l.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer closing(&err)
+			return app.BackupLetters(cmd.Context(), desk, l.destination, args[0],
+				deadletter.BackupOptions{Filter: l.filter, Delete: remove}, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	l.bindFilter(cmd)
+	cmd.Flags().BoolVar(&remove, "delete", false, "purge the letters once they are safe in the file")
+	return cmd
+}
+
+func (l *letters) replay() *cobra.Command {
+	var o deadletter.Order
+	var to string
+	cmd := &cobra.Command{
+		Use:   l.usage("replay", ""),
+		Short: "Send letters again; if it is interrupted, give the command again and it goes on",
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if _, err = l.args(args); err != nil {
+				return err
+			}
+			o.To = deadletter.Target(to)
+			if err := o.Validate(); err != nil {
+				return wrongUse{err}
+			}
+			desk, closing, err := l.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer closing(&err)
+			o.Filter = l.filter
+			return app.CarryOut(cmd.Context(), "replayed", desk.Replay, l.destination, o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	l.bindFilter(cmd)
+	bindOrder(cmd, &o)
+	if !l.quarantine {
+		cmd.Flags().StringVar(&to, "to", string(deadletter.ToDestination), "destination (the one that failed) or stream (all, by the rules of now)")
+	}
+	return cmd
+}
+
+func (l *letters) purge() *cobra.Command {
+	var o deadletter.Order
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   l.usage("purge", ""),
+		Short: "Delete letters for good; needs --yes",
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if _, err = l.args(args); err != nil {
+				return err
+			}
+			if err := o.Validate(); err != nil {
+				return wrongUse{err}
+			}
+			if !yes && !o.DryRun {
+				return wrongUse{errors.New("purge deletes events for good: look with --dry-run, keep them with backup, and say --yes if you are sure")}
+			}
+			desk, closing, err := l.open(cmd)
+			if err != nil {
+				return err
+			}
+			defer closing(&err)
+			o.Filter = l.filter
+			return app.CarryOut(cmd.Context(), "purged", desk.Purge, l.destination, o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	l.bindFilter(cmd)
+	bindOrder(cmd, &o)
+	cmd.Flags().BoolVar(&yes, "yes", false, "delete")
+	return cmd
+}
+
+func bindOrder(cmd *cobra.Command, o *deadletter.Order) {
+	flags := cmd.Flags()
+	flags.Float64Var(&o.Rate, "rate", 0, "most letters per second; 0 is no bound")
+	flags.IntVar(&o.Limit, "limit", 0, "most letters in all; 0 is no bound")
+	flags.BoolVar(&o.DryRun, "dry-run", false, "count, show a sample, change nothing")
+}

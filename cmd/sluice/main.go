@@ -99,8 +99,8 @@ Every flag can be given in the environment too: --data-dir is SLUICE_DATA_DIR.`,
 		newLedger(&settings),
 		newRules(&settings),
 		newKeys(&settings),
-		newLetters(&settings, deadLetters),
-		newLetters(&settings, quarantine),
+		newDeadLetters(&settings),
+		newQuarantine(&settings),
 	)
 	return root
 }

@@ -110,22 +110,25 @@ type problem struct {
 	Code   string `json:"code"`
 }
 
-// writeProblem answers with a problem document. The admin API speaks to the
+// problemOf makes a problem document of an error. The admin API speaks to the
 // operator, so that causes are shown.
-func writeProblem(w http.ResponseWriter, err error) {
+func problemOf(err error) *problem {
 	kind := fault.KindOf(err)
 	status, ok := statusOf[kind]
 	if !ok {
 		status = http.StatusInternalServerError
 	}
+	return &problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: err.Error(), Code: kind.String()}
+}
+
+func writeProblem(w http.ResponseWriter, err error) {
+	p := problemOf(err)
 	if after := fault.RetryAfter(err); after > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(problem{ // a client that has gone needs no answer
-		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: err.Error(), Code: kind.String(),
-	})
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p) // a client that has gone needs no answer
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -22,6 +23,9 @@ import (
 
 // errNotRunning says that no process runs on the data folder.
 var errNotRunning = errors.New("no sluice is running here")
+
+// errNoAnswer says that a request to the admin API was not answered.
+var errNoAnswer = errors.New("the admin API does not answer")
 
 // client speaks to the admin API of a running process.
 type client struct {
@@ -48,28 +52,20 @@ func dial(ctx context.Context, s Settings) (*client, error) {
 	probe, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	err = c.get(probe, "/livez", nil, nil)
-	if kind := fault.KindOf(err); err != nil && kind == fault.Unavailable {
+	if errors.Is(err, errNoAnswer) {
 		// A process that was killed leaves its file behind.
 		return nil, errNotRunning
 	}
 	return c, err
 }
 
+// get makes one request and decodes its answer. An answer that is not 2xx
+// becomes the fault that its problem document names.
 func (c *client) get(ctx context.Context, path string, query url.Values, into any) error {
 	if len(query) > 0 {
 		path += "?" + query.Encode()
 	}
-	return c.do(ctx, http.MethodGet, path, nil, into)
-}
-
-func (c *client) post(ctx context.Context, path string, body, into any) error {
-	return c.do(ctx, http.MethodPost, path, body, into)
-}
-
-// do makes one request. An answer that is not 2xx becomes the fault that its
-// problem document names.
-func (c *client) do(ctx context.Context, method, path string, body, into any) error {
-	response, err := c.open(ctx, method, path, body)
+	response, err := c.open(ctx, http.MethodGet, path, nil, "application/json")
 	if err != nil {
 		return err
 	}
@@ -82,7 +78,7 @@ func (c *client) do(ctx context.Context, method, path string, body, into any) er
 }
 
 // open makes a request and returns its answer, which is 2xx.
-func (c *client) open(ctx context.Context, method, path string, body any) (*http.Response, error) {
+func (c *client) open(ctx context.Context, method, path string, body any, accept string) (*http.Response, error) {
 	var reader io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -95,6 +91,7 @@ func (c *client) open(ctx context.Context, method, path string, body any) (*http
 	if err != nil {
 		return nil, err
 	}
+	request.Header.Set("Accept", accept)
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
@@ -103,7 +100,7 @@ func (c *client) open(ctx context.Context, method, path string, body any) (*http
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return nil, &fault.Error{Kind: fault.Unavailable, Detail: "the admin API does not answer", Err: err}
+		return nil, errors.Join(errNoAnswer, err)
 	}
 	if response.StatusCode/100 == 2 {
 		return response, nil
@@ -113,12 +110,17 @@ func (c *client) open(ctx context.Context, method, path string, body any) (*http
 	if err := json.NewDecoder(io.LimitReader(response.Body, maxAdminBody)).Decode(&p); err != nil || p.Detail == "" {
 		return nil, fmt.Errorf("%s %s: %s", method, path, response.Status)
 	}
+	return nil, p.fault()
+}
+
+// fault is the error that a problem document was made of.
+func (p *problem) fault() error {
 	for kind, status := range statusOf {
-		if status == response.StatusCode && kind != fault.Unavailable {
-			return nil, &fault.Error{Kind: kind, Err: errors.New(p.Detail)}
+		if status == p.Status {
+			return &fault.Error{Kind: kind, Err: errors.New(strings.TrimPrefix(p.Detail, kind.String()+": "))}
 		}
 	}
-	return nil, errors.New(p.Detail)
+	return errors.New(p.Detail)
 }
 
 // PrintLedger prints the ledger of the running process, as JSON if asked to.
@@ -167,4 +169,12 @@ func writeLedger(out io.Writer, s ledger.Statement) error {
 			d.Routed, d.Filtered, d.Delivered, d.Retrying, d.Waiting, d.Dead, d.Unrouted, d.Skipped, d.Purged, d.Replayed)
 	}
 	return w.Flush()
+}
+
+// dataFolderExists tells a folder that was never used from one that is idle.
+func dataFolderExists(s Settings) error {
+	if _, err := os.Stat(s.DataDir); err != nil {
+		return fmt.Errorf("%w, and there is no data folder: %w", errNotRunning, err)
+	}
+	return nil
 }

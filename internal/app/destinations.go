@@ -129,7 +129,7 @@ func ParseDestinations(doc []byte, dataDir string) ([]Destination, error) {
 			faults = append(faults, fmt.Errorf("%s: %w", where, err))
 			continue
 		}
-		made, err := d.connect(dataDir, slog.New(slog.DiscardHandler))
+		made, err := d.connect(dataDir, quietLogger())
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", where, err))
 			continue

@@ -310,6 +310,8 @@ func newLogger(s Settings, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
+func quietLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 // runFile tells the operator's commands where a running process is. It lies in
 // the data folder while the process runs.
 type runFile struct {

@@ -1,0 +1,177 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/eventsluice/sluice/internal/deadletter"
+)
+
+// ListLetters prints the letters that a filter selects, at most limit, as a
+// table or as lines of JSON.
+func ListLetters(ctx context.Context, desk deadletter.Desk, destination string, f deadletter.Filter, limit int, asJSON bool, out io.Writer) error {
+	var after uint64
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if !asJSON {
+		fmt.Fprintln(table, "LETTER\tDESTINATION\tEVENT\tNAME\tCLASS\tSTATUS\tATTEMPTS\tLAST TRY\tMESSAGE")
+	}
+	lines := json.NewEncoder(out)
+	for limit > 0 {
+		page, err := desk.List(ctx, destination, f, after, min(limit, mostLetters))
+		if err != nil {
+			return err
+		}
+		for i := range page.Letters {
+			l := &page.Letters[i]
+			if asJSON {
+				if err := lines.Encode(l); err != nil {
+					return err
+				}
+				continue
+			}
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", l.ID, l.Destination, dash(l.EventID), dash(printable(l.EventName)),
+				l.Class, dash(code(l)), l.Attempts, l.LastTry.UTC().Format(time.RFC3339), printable(clip(l.Message, 80)))
+		}
+		limit -= len(page.Letters)
+		if after = page.Next; after == 0 {
+			break
+		}
+	}
+	if asJSON {
+		return nil
+	}
+	return table.Flush()
+}
+
+func code(l *deadletter.Letter) string {
+	if l.Status != 0 {
+		return statusText(l.Status)
+	}
+	return l.Code
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func clip(s string, most int) string {
+	runes := []rune(s)
+	if len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return s
+}
+
+// printable keeps what others wrote from moving the cursor of a terminal or
+// breaking the table.
+func printable(s string) string {
+	out := []rune(s)
+	for i, r := range out {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			out[i] = ' '
+		}
+	}
+	return string(out)
+}
+
+// ShowLetter prints one letter as JSON.
+func ShowLetter(ctx context.Context, desk deadletter.Desk, destination, id string, out io.Writer) error {
+	letter, err := desk.Get(ctx, destination, id)
+	if err != nil {
+		return err
+	}
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(letter)
+}
+
+// BackupLetters writes letters to a file, see deadletter.Backup.
+func BackupLetters(ctx context.Context, desk deadletter.Desk, destination, path string, o deadletter.BackupOptions, out, errs io.Writer) (err error) {
+	file, err := deadletter.OpenFile(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	show := newProgress(errs, "written", -1)
+	p, err := deadletter.Backup(ctx, desk, destination, file, o, func(p deadletter.BackupProgress) { show.at(p.Written + p.Kept) })
+	show.end()
+	fmt.Fprintf(out, "%d written to %s, %d were in it, %d deleted\n", p.Written, path, p.Kept, p.Deleted)
+	return err
+}
+
+// CarryOut carries out a replay or a purge and says how it went.
+func CarryOut(ctx context.Context, done string, act func(context.Context, string, deadletter.Order, func(deadletter.Progress)) (deadletter.Progress, error),
+	destination string, o deadletter.Order, out, errs io.Writer,
+) error {
+	var show *progress
+	p, err := act(ctx, destination, o, func(p deadletter.Progress) {
+		if show == nil {
+			show = newProgress(errs, "examined", p.Total)
+		}
+		show.at(p.Examined)
+	})
+	if show != nil {
+		show.end()
+	}
+	if o.DryRun && err == nil {
+		fmt.Fprintf(out, "%d of %d letters match; nothing was changed\n", p.Matched, p.Total)
+		for i := range p.Sample {
+			l := &p.Sample[i]
+			fmt.Fprintf(out, "  %s  %s  %s  %s\n", l.ID, printable(l.EventName), l.Class, printable(clip(l.Message, 80)))
+		}
+		return nil
+	}
+	fmt.Fprintf(out, "%d %s; %d of %d letters matched\n", p.Done, done, p.Matched, p.Total)
+	return err
+}
+
+// progress shows how far long work is: a bar on a terminal, a line now and
+// then elsewhere.
+type progress struct {
+	bar  *progressbar.ProgressBar
+	out  io.Writer
+	what string
+	said time.Time
+}
+
+// sayEvery is how often progress that is not shown on a terminal gets a line.
+const sayEvery = 10 * time.Second
+
+// newProgress shows progress towards a total, -1 if it is not known.
+func newProgress(out io.Writer, what string, total int) *progress {
+	p := &progress{out: out, what: what, said: time.Now()}
+	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(out), progressbar.OptionSetDescription(what),
+			progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())
+	}
+	return p
+}
+
+func (p *progress) at(n int) {
+	switch {
+	case p.bar != nil:
+		_ = p.bar.Set(n) // a bar that cannot be drawn does not stop the work
+	case time.Since(p.said) >= sayEvery:
+		p.said = time.Now()
+		fmt.Fprintf(p.out, "%d %s\n", n, p.what)
+	}
+}
+
+func (p *progress) end() {
+	if p.bar != nil {
+		_ = p.bar.Finish() // likewise
+	}
+}

@@ -1,0 +1,107 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/eventsluice/sluice/internal/deadletter"
+	"github.com/eventsluice/sluice/internal/engine"
+)
+
+// remoteDesk is the Desk of a running process, through its admin API.
+type remoteDesk struct {
+	*client
+	path string // deadPath or quarantinePath
+}
+
+var _ deadletter.Desk = remoteDesk{}
+
+func (d remoteDesk) List(ctx context.Context, destination string, f deadletter.Filter, after uint64, limit int) (page deadletter.Page, err error) {
+	query := filterQuery(f)
+	query.Set("limit", strconv.Itoa(min(limit, mostLetters)))
+	if destination != "" {
+		query.Set("destination", destination)
+	}
+	if after > 0 {
+		query.Set("after", strconv.FormatUint(after, 10))
+	}
+	err = d.get(ctx, d.path, query, &page)
+	return page, err
+}
+
+func (d remoteDesk) Get(ctx context.Context, destination, id string) (letter deadletter.Letter, err error) {
+	path := d.path
+	if destination != "" {
+		path += "/" + url.PathEscape(destination)
+	}
+	err = d.get(ctx, path+"/"+url.PathEscape(id), nil, &letter)
+	return letter, err
+}
+
+func (d remoteDesk) Replay(ctx context.Context, destination string, o deadletter.Order, report func(deadletter.Progress)) (deadletter.Progress, error) {
+	return d.carryOut(ctx, "/replay", order{Destination: destination, Order: o}, report)
+}
+
+func (d remoteDesk) Purge(ctx context.Context, destination string, o deadletter.Order, report func(deadletter.Progress)) (deadletter.Progress, error) {
+	return d.carryOut(ctx, "/purge", order{Destination: destination, Order: o}, report)
+}
+
+func (d remoteDesk) carryOut(ctx context.Context, what string, o order, report func(deadletter.Progress)) (deadletter.Progress, error) {
+	var last step
+	response, err := d.open(ctx, http.MethodPost, d.path+what, o, jsonLines)
+	if err != nil {
+		return last.Progress, err
+	}
+	defer response.Body.Close()
+	lines := json.NewDecoder(response.Body)
+	for {
+		var next step
+		if err := lines.Decode(&next); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return last.Progress, errors.Join(errNoAnswer, err)
+		}
+		last = next
+		if report != nil {
+			report(last.Progress)
+		}
+	}
+	if last.Problem != nil {
+		return last.Progress, last.Problem.fault()
+	}
+	return last.Progress, nil
+}
+
+// OpenDesk returns the Desk of the dead letters, or of the quarantine: of the
+// process that runs on the data folder, or of the folder itself if none does.
+// close frees what it holds.
+func OpenDesk(ctx context.Context, s Settings, quarantine bool) (desk deadletter.Desk, close func() error, err error) {
+	c, err := dial(ctx, s)
+	if err == nil {
+		path := deadPath
+		if quarantine {
+			path = quarantinePath
+		}
+		return remoteDesk{client: c, path: path}, func() error { return nil }, nil
+	}
+	if !errors.Is(err, errNotRunning) {
+		return nil, nil, err
+	}
+	if err := dataFolderExists(s); err != nil {
+		return nil, nil, err
+	}
+	e, err := engine.Open(ctx, engine.Config{Dir: s.DataDir, MaxBytes: int64(s.DiskLimit), Retention: s.Retention}, quietLogger())
+	if err != nil {
+		return nil, nil, err
+	}
+	closeEngine := func() error { return e.Close(context.WithoutCancel(ctx)) }
+	if quarantine {
+		return quarantineDesk{queue: e.Quarantine()}, closeEngine, nil
+	}
+	return idleDesk{e}, closeEngine, nil
+}
