@@ -394,7 +394,8 @@ func (c *census) save(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err = c.engine.js.Publish(ctx, censusSubject, data); err != nil {
+	_, err = c.engine.small.send(ctx, &nats.Msg{Subject: censusSubject, Data: data}, ackTimeout)
+	if err != nil {
 		c.mu.Lock()
 		c.touch()
 		c.mu.Unlock()

@@ -167,6 +167,9 @@ type Engine struct {
 	js            jetstream.JetStream // on writes
 	readJS        jetstream.JetStream // on reads
 
+	// small writes one message at a time, at once; bulk many together.
+	small, bulk publisher
+
 	events     *Events
 	state      jetstream.Stream
 	quarantine *Queue
@@ -234,6 +237,8 @@ func (e *Engine) connect() (err error) {
 		return err
 	}
 	e.readJS, err = jetstream.New(e.reads, jetstream.WithDefaultTimeout(apiTimeout))
+	e.small = publisher{conn: e.writes, host: e.host}
+	e.bulk = publisher{conn: e.reads, host: e.host}
 	return err
 }
 

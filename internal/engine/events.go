@@ -53,8 +53,6 @@ type Events struct {
 	stream jetstream.Stream // on the connection for reads
 	census *census
 
-	publisher publisher
-
 	// ids of messages are prefix and a number; the prefix is new with each
 	// Open.
 	prefix string
@@ -88,8 +86,6 @@ func openEvents(ctx context.Context, e *Engine) (*Events, error) {
 		log:    e.log,
 		prefix: nuid.Next() + ".",
 		frames: sync.Pool{New: func() any { return new([]byte) }},
-
-		publisher: publisher{conn: e.writes, host: e.host},
 	}
 	var err error
 	if ev.stream, err = ensureStream(ctx, e.readJS, eventsConfig(e.cfg)); err != nil {
@@ -141,6 +137,10 @@ func (ev *Events) put(ctx context.Context, records []stream.Record, results []st
 		return ev.put(ctx, records[half:], results[half:])
 	}
 
+	if err := ev.engine.host.roomFor(1); err != nil {
+		return ev.fail(results, &fault.Error{Kind: fault.Unavailable, Detail: "the disk is full", RetryAfter: fullRetryAfter, Err: err})
+	}
+
 	frame := ev.frames.Get().(*[]byte)
 	defer ev.frames.Put(frame)
 	*frame = appendFrame((*frame)[:0], records)
@@ -158,13 +158,21 @@ func (ev *Events) put(ctx context.Context, records []stream.Record, results []st
 		ev.census.recount()
 		return err
 	}
-	result := stream.Result{Err: err}
-	if err == nil {
-		result.Sequence = strconv.FormatUint(position, 10)
-		ev.census.add(position, tally{events: events, bytes: entrySize(len(*frame)), at: time.Now()})
+	if err != nil {
+		return ev.fail(results, err)
 	}
+	ev.census.add(position, tally{events: events, bytes: entrySize(len(*frame)), at: time.Now()})
+	sequence := strconv.FormatUint(position, 10)
 	for i := range results {
-		results[i] = result
+		results[i].Sequence = sequence
+	}
+	return nil
+}
+
+// fail is the result of a write that was not stored.
+func (ev *Events) fail(results []stream.Result, err error) error {
+	for i := range results {
+		results[i].Err = err
 	}
 	return nil
 }
@@ -178,7 +186,7 @@ func (ev *Events) publish(ctx context.Context, msg *nats.Msg) (position uint64, 
 	for {
 		err := ev.engine.host.ready()
 		if err == nil {
-			if position, err = ev.publisher.send(ctx, msg, ev.engine.cfg.ackTimeout); err == nil {
+			if position, err = ev.engine.small.send(ctx, msg, ev.engine.cfg.ackTimeout); err == nil {
 				return position, nil
 			}
 			if refused, ok := errors.AsType[*jetstream.APIError](err); ok {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/fault"
+	"github.com/eventsluice/sluice/internal/retry"
 )
 
 const (
@@ -196,9 +197,10 @@ func (q *Queue) encode(letters []deadletter.Letter) ([]message, error) {
 // twice changes nothing.
 func (q *Queue) write(ctx context.Context, batch []message, size int) error {
 	for {
-		try, cancel := context.WithTimeout(ctx, q.engine.cfg.ackTimeout)
-		err := q.publish(try, batch)
-		cancel()
+		if err := q.engine.host.ready(); err != nil {
+			return err
+		}
+		err := q.publish(ctx, batch)
 		if err == nil {
 			return nil
 		}
@@ -211,15 +213,12 @@ func (q *Queue) write(ctx context.Context, batch []message, size int) error {
 			}
 			return refusal(refused)
 		}
-		if ctx.Err() != nil || q.engine.writes.IsClosed() {
+		if ctx.Err() != nil || q.engine.reads.IsClosed() {
 			return &fault.Error{Kind: fault.Ambiguous, Err: err}
 		}
 		q.engine.log.Warn("no acknowledgement from the queue, putting again",
 			slog.String("queue", q.name), slog.Any("error", err))
-		select {
-		case <-ctx.Done():
-		case <-time.After(20 * time.Millisecond):
-		}
+		_ = retry.Sleep(ctx, 20*time.Millisecond) // a context that is done ends the next try
 	}
 }
 
@@ -234,21 +233,19 @@ const (
 // which stands for all.
 func (q *Queue) publish(ctx context.Context, batch []message) error {
 	last := len(batch) - 1
-	if last == 0 {
-		_, err := q.engine.js.Publish(ctx, batch[0].subject, batch[0].data)
-		return err
-	}
-	id := nuid.Next()
-	for i, m := range batch[:last] {
-		msg := &nats.Msg{Subject: m.subject, Data: m.data, Header: nats.Header{
-			batchIDHeader: {id}, batchSequenceHeader: {strconv.Itoa(i + 1)}}}
-		if err := q.engine.writes.PublishMsg(msg); err != nil {
-			return err
+	commit := &nats.Msg{Subject: batch[last].subject, Data: batch[last].data}
+	if last > 0 {
+		id := nuid.Next()
+		for i, m := range batch[:last] {
+			msg := &nats.Msg{Subject: m.subject, Data: m.data, Header: nats.Header{
+				batchIDHeader: {id}, batchSequenceHeader: {strconv.Itoa(i + 1)}}}
+			if err := q.engine.reads.PublishMsg(msg); err != nil {
+				return err
+			}
 		}
+		commit.Header = nats.Header{batchIDHeader: {id}, batchSequenceHeader: {strconv.Itoa(last + 1)}, batchCommitHeader: {"1"}}
 	}
-	_, err := q.engine.js.PublishMsg(ctx, &nats.Msg{Subject: batch[last].subject, Data: batch[last].data,
-		Header: nats.Header{batchIDHeader: {id}, batchSequenceHeader: {strconv.Itoa(last + 1)}, batchCommitHeader: {"1"}}},
-		jetstream.WithRetryAttempts(0))
+	_, err := q.engine.bulk.send(ctx, commit, q.engine.cfg.ackTimeout)
 	return err
 }
 

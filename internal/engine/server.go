@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -39,12 +40,12 @@ type embedded struct {
 	nextTry time.Time
 	pause   time.Duration
 
-	// room is when the disk was last looked at, and what it lacked. spare is
-	// what must stay free.
+	// room is when the disk was last looked at, and what it had. spare is what
+	// must stay free.
 	room struct {
 		sync.Mutex
 		looked time.Time
-		err    error
+		free   int64
 	}
 	spare int64
 }
@@ -141,8 +142,9 @@ const (
 	// lookEvery is how often the disk is asked for its free space while there
 	// are writes.
 	lookEvery = time.Second
-	// spareBytes stays free on the disk: a write that meets a full disk costs a
-	// restart of the server, and the rest of the program needs room as well.
+	// spareBytes is what events leave free on the disk. A write that meets a
+	// full disk costs a restart of the server, and without room for the state
+	// of the destinations nothing could ever be settled and trimmed.
 	spareBytes = 64 << 20
 )
 
@@ -154,15 +156,25 @@ func (h *embedded) ready() error {
 			return err
 		}
 	}
+	return nil
+}
+
+// roomFor says whether the disk has room beside what must stay free, times so
+// much.
+func (h *embedded) roomFor(times int64) error {
 	h.room.Lock()
 	defer h.room.Unlock()
 	if now := time.Now(); now.Sub(h.room.looked) >= lookEvery {
-		h.room.looked, h.room.err = now, nil
-		if free, err := diskFree(h.opts.StoreDir); err == nil && free < h.spare {
-			h.room.err = fmt.Errorf("the disk has %d bytes left, less than the %d that must stay free", free, h.spare)
+		// What cannot be looked at is tried.
+		h.room.looked, h.room.free = now, math.MaxInt64
+		if free, err := diskFree(h.opts.StoreDir); err == nil {
+			h.room.free = free
 		}
 	}
-	return h.room.err
+	if h.room.free < times*h.spare {
+		return fmt.Errorf("the disk has %d bytes left, less than the %d that must stay free", h.room.free, h.spare)
+	}
+	return nil
 }
 
 // heal starts a broken server again. What it had not acknowledged is on the

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
@@ -127,9 +129,13 @@ func (d *Destination) SaveState(ctx context.Context, s delivery.State) error {
 	if err != nil {
 		return fmt.Errorf("state of %s: %w", d.name, err)
 	}
-	ack, err := d.engine.js.Publish(ctx, d.subject, data, jetstream.WithExpectLastSequencePerSubject(d.revision))
+	if err := d.engine.host.ready(); err != nil {
+		return unavailable(err, "save the state of %s", d.name)
+	}
+	revision, err := d.engine.small.send(ctx, &nats.Msg{Subject: d.subject, Data: data, Header: nats.Header{
+		jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(d.revision, 10)}}}, d.engine.cfg.ackTimeout)
 	if err == nil {
-		d.revision = ack.Sequence
+		d.revision = revision
 		return nil
 	}
 	if refused, ok := errors.AsType[*jetstream.APIError](err); ok && !overtaken(refused) {

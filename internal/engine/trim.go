@@ -45,11 +45,16 @@ func (ev *Events) Stats(ctx context.Context) (Stats, error) {
 
 // Trim is told that every destination has settled the entries up to and
 // including upTo. It discards of them what is older than the retention, and
-// the oldest while the stream takes more than half of its budget. It works in
+// the oldest while the stream takes more than half of its budget; all of it
+// when the disk gets full before the budget is used up. It works in
 // units of a thousandth of the budget, and is cheap when there is nothing to
 // do.
 func (ev *Events) Trim(ctx context.Context, upTo uint64) error {
-	to, ok := ev.census.trimTo(upTo, time.Now().Add(-ev.engine.cfg.Retention), uint64(ev.engine.cfg.MaxBytes/2))
+	keep := uint64(ev.engine.cfg.MaxBytes / 2)
+	if ev.engine.host.roomFor(2) != nil {
+		keep = 0 // others need the disk, or soon we do
+	}
+	to, ok := ev.census.trimTo(upTo, time.Now().Add(-ev.engine.cfg.Retention), keep)
 	if !ok {
 		return nil
 	}
