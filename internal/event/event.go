@@ -161,12 +161,11 @@ func appendString(dst []byte, s string) []byte {
 
 // appendContext appends the context with Extra under its member "extra".
 func (e *Event) appendContext(dst []byte) []byte {
-	context := e.Context
-	if len(context) == 0 {
-		context = json.RawMessage(`{}`)
+	switch {
+	case len(e.Extra) > 0:
+		return spliceExtra(dst, e.Context, e.Extra)
+	case len(e.Context) > 0:
+		return append(dst, e.Context...)
 	}
-	if len(e.Extra) == 0 {
-		return append(dst, context...)
-	}
-	return spliceExtra(dst, context, e.Extra)
+	return append(dst, `{}`...)
 }

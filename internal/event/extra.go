@@ -13,9 +13,11 @@ import "bytes"
 //     under extra with one underscore more than any member of that kind.
 //
 // All other bytes of the context stay as they are. Context is a valid object
-// and extra valid members with different names.
+// or empty, and extra valid members with different names.
 func spliceExtra(dst, context, extra []byte) []byte {
-	context = bytes.TrimSpace(context)
+	if context = bytes.TrimSpace(context); len(context) == 0 {
+		return append(append(append(dst, `{"extra":{`...), extra...), "}}"...)
+	}
 	s := borrow(context)
 	defer s.giveBack()
 	var (

@@ -201,37 +201,29 @@ func roundTrip(t *testing.T, e Event) {
 	if len(extra) == 0 {
 		return
 	}
-	// Every unknown member is in one place, whole, and so is the sender's own
-	// extra.
-	for _, place := range []string{"extra", longest(sent)} {
-		var members map[string]json.RawMessage
-		if json.Unmarshal(context[place], &members) != nil {
-			continue
-		}
-		found := 0
-		for name, value := range extra {
-			if bytes.Equal(members[name], value) {
-				found++
+	// Every unknown member is in one place, beside the sender's own there.
+	place, own := longest(sent), map[string]json.RawMessage(nil)
+	if _, ok := context[place]; !ok {
+		place = "extra"
+		if sent["extra"] != nil {
+			if err := json.Unmarshal(sent["extra"], &own); err != nil {
+				t.Fatalf("merged into %s: %s", sent["extra"], stored)
 			}
 		}
-		if _, own := sent[place]; found == len(extra) && (!own || place == "extra") {
-			var before map[string]json.RawMessage
-			_ = json.Unmarshal(sent[place], &before)
-			for name, value := range before {
-				if !bytes.Equal(members[name], value) {
-					t.Fatalf("own extra: %s lost %s", context[place], name)
-				}
+	} else if !bytes.Equal(context["extra"], sent["extra"]) {
+		t.Fatalf("own extra changed: %s", stored)
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(context[place], &members); err != nil || len(members) != len(own)+len(extra) {
+		t.Fatalf("%s and %s became %s: %v", sent["extra"], e.Extra, context[place], err)
+	}
+	for _, from := range []map[string]json.RawMessage{own, extra} {
+		for name, value := range from {
+			if !bytes.Equal(members[name], value) {
+				t.Fatalf("%s is lost in %s", name, context[place])
 			}
-			if place == "extra" && sent["extra"] != nil && len(members) != len(before)+len(extra) {
-				t.Fatalf("%s and %s merged to %s", sent[place], e.Extra, members)
-			}
-			if place != "extra" && !bytes.Equal(context["extra"], sent["extra"]) {
-				t.Fatalf("own extra changed: %s", stored)
-			}
-			return
 		}
 	}
-	t.Fatalf("unknown members %s are lost in %s", e.Extra, got.Context)
 }
 
 // longest returns the name that unknown members get if extra cannot take them.

@@ -327,5 +327,5 @@ func (r *SentReader) readLine(e *Event, l line) (invalid *Invalid, raw []byte) {
 		}
 		s.syntax(after, whyAfter)
 	}
-	return s.flaw.invalid(s.b, 0, l.offset, l.number), bytes.TrimSpace(l.text)
+	return s.flaw.invalid(s.b, 0, l.offset, l.number), bytes.TrimRight(l.text[begin:], " \t\r")
 }
