@@ -104,7 +104,7 @@ func skipValue(b []byte, i int) int {
 			i++
 			continue
 		default:
-			for i < len(b) && !bytes.ContainsRune([]byte(",:]} \n\r\t"), rune(b[i])) {
+			for i++; i < len(b) && !endsScalar(b[i]); {
 				i++
 			}
 		}
@@ -113,6 +113,15 @@ func skipValue(b []byte, i int) int {
 		}
 	}
 	return min(i, len(b))
+}
+
+// endsScalar reports whether a number, true, false or null ends before c.
+func endsScalar(c byte) bool {
+	switch c {
+	case ',', ':', ']', '}', ' ', '\n', '\r', '\t':
+		return true
+	}
+	return false
 }
 
 // skipString returns the end of the string that begins at i.

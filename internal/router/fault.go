@@ -69,6 +69,7 @@ type collector struct {
 	omitted     int
 	rule        int
 	destination string
+	expressions int // bytes of the expressions so far
 }
 
 func (c *collector) add(pointer, problem, want string) {

@@ -24,6 +24,9 @@ const (
 	MaxPatterns = 10_000
 	// MaxExpression bounds a when, in bytes.
 	MaxExpression = 4096
+	// MaxExpressions bounds the when of all rules together, in bytes: a byte
+	// takes about 5 µs to compile.
+	MaxExpressions = 64 << 10
 	// MaxOperations bounds the pointers of a transform.
 	MaxOperations = 100
 	// MaxSetValue bounds a value of set, in bytes of JSON.
@@ -154,6 +157,7 @@ func parseRule(c *collector, index int, raw json.RawMessage) *rule {
 		case "disabled_events":
 			r.disabledEvents = parsePatterns(c, at, m.value)
 		case "when":
+			c.expressions += len(m.value)
 			r.when = parseWhen(c, at, m.value)
 		case "sample":
 			r.sample = parseSample(c, at, m.value)
@@ -249,6 +253,10 @@ func parseWhen(c *collector, at string, raw json.RawMessage) *condition {
 	s, ok := stringOf(raw)
 	if !ok {
 		c.add(at, "is "+kindOf(raw), "want a CEL expression in a string")
+		return nil
+	}
+	if c.expressions > MaxExpressions {
+		c.addf(at, "make them shorter, or fewer", "the expressions up to this one have more than %d bytes together", MaxExpressions)
 		return nil
 	}
 	return compileCondition(c, at, s)

@@ -81,6 +81,8 @@ func TestParseBoundsTheDocument(t *testing.T) {
 		{"patterns", "[" + fmt.Sprintf(rule, names(MaxPatterns+1)) + "]", "10001 names and patterns"},
 		{"length of an expression", `[{"destination_name":"crm","enabled_events":["*"],"when":"` +
 			strings.Repeat("event.name == 'a' || ", 300) + `true"}]`, "has 6304 bytes"},
+		{"length of all expressions", "[" + strings.TrimSuffix(strings.Repeat(`{"destination_name":"crm","enabled_events":["*"],"when":"true`+
+			strings.Repeat(" ", 4000)+`"},`, 17), ",") + "]", "rules[16] crm /when: the expressions up to this one"},
 		{"depth of an expression", `[{"destination_name":"crm","enabled_events":["*"],"when":"` +
 			strings.Repeat("(", 200) + "true" + strings.Repeat(")", 200) + `"}]`, "recursion limit"},
 		{"nodes of an expression", `[{"destination_name":"crm","enabled_events":["*"],"when":"` +

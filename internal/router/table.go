@@ -3,6 +3,7 @@ package router
 import (
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/eventsluice/sluice/internal/event"
@@ -223,12 +224,15 @@ func (r *Route) Apply(raw []byte) (out []byte, rule string, wanted bool, err err
 		first.matched.Add(1)
 		return raw, first.name, true, nil
 	}
-	return r.decide(rules, raw, &reading{})
+	d := readings.Get().(*reading)
+	defer d.release()
+	return r.decide(rules, raw, d)
 }
 
 // read is Apply for an event whose name is not where it is expected.
 func (r *Route) read(raw []byte) (out []byte, rule string, wanted bool, err error) {
-	d := &reading{}
+	d := readings.Get().(*reading)
+	defer d.release()
 	if err := d.parse(raw); err != nil {
 		r.unreadable.Add(1)
 		return nil, "", false, err
@@ -262,7 +266,20 @@ func (r *Route) decide(rules []*rule, raw []byte, d *reading) (out []byte, rule 
 type reading struct {
 	event   event.Event
 	parsed  bool
-	binding *binding
+	binding binding
+}
+
+// readings are kept for the next event: nothing that Apply returns shares their
+// memory.
+var readings = sync.Pool{New: func() any { return new(reading) }}
+
+// release gives the reading back, without what it holds of the event.
+func (d *reading) release() {
+	d.event, d.parsed = event.Event{}, false
+	d.binding.event = nil
+	d.binding.data.reset(nil)
+	d.binding.context.reset(nil)
+	readings.Put(d)
 }
 
 // parse reads the event whole, once.
@@ -285,10 +302,12 @@ func (d *reading) parse(raw []byte) error {
 
 // bind shows the event to expressions.
 func (d *reading) bind() *binding {
-	if d.binding == nil {
-		d.binding = newBinding(&d.event)
+	if d.binding.event == nil {
+		d.binding.event = &d.event
+		d.binding.data.reset(d.event.Data)
+		d.binding.context.reset(d.event.Context)
 	}
-	return d.binding
+	return &d.binding
 }
 
 // outcome is what a rule says of an event whose name it selects.

@@ -55,10 +55,6 @@ type binding struct {
 	data, context object
 }
 
-func newBinding(e *event.Event) *binding {
-	return &binding{event: e, data: object{raw: e.Data}, context: object{raw: e.Context}}
-}
-
 func (b *binding) ResolveName(name string) (any, bool) { return b, name == "event" }
 func (b *binding) Parent() cel.Activation              { return nil }
 
@@ -193,6 +189,16 @@ type objectMember struct {
 	value ref.Val // nil until it is decoded
 }
 
+// reset makes the object another one and keeps the memory of few members.
+func (o *object) reset(raw []byte) {
+	members := o.members
+	clear(members)
+	if cap(members) > manyMembers {
+		members = nil
+	}
+	*o = object{raw: raw, members: members[:0]}
+}
+
 // manyMembers is where a search in a map gets cheaper than one in a slice.
 const manyMembers = 16
 
@@ -204,7 +210,9 @@ func (o *object) index() {
 	if len(o.raw) == 0 {
 		return
 	}
-	o.members = make([]objectMember, 0, 8)
+	if o.members == nil {
+		o.members = make([]objectMember, 0, manyMembers/2)
+	}
 	o.err = event.Members(o.raw, func(key string, value []byte) bool {
 		o.members = append(o.members, objectMember{key: key, raw: value})
 		return true
