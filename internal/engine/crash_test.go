@@ -85,7 +85,7 @@ func writeUntilKilled(dir string) error {
 
 // acknowledged is what killed processes said was durable.
 type acknowledged struct {
-	entries map[string]string // position → what stands there
+	entries map[string]string // sequence → what stands there
 	letters []string
 	state   uint64
 }
@@ -173,7 +173,7 @@ func (a *acknowledged) check(t *testing.T, dir string) {
 	for _, entry := range read(t, ev, 0, int(last)) {
 		events += uint64(len(entry.Records))
 		what, _, _ := strings.Cut(string(entry.Records[0].Data), "/")
-		if want, ok := a.entries[fmt.Sprint(entry.Position)]; ok {
+		if want, ok := a.entries[fmt.Sprintf("%d.0", entry.Position)]; ok {
 			found++
 			if want != what {
 				t.Errorf("position %d holds %s, acknowledged was %s", entry.Position, what, want)

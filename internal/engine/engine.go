@@ -46,9 +46,9 @@ type Config struct {
 	// kept for people to look at, as long as they take no more than half the
 	// budget. Default 7 days.
 	Retention time.Duration
-	// MaxMessageBytes is the most that one write to the stream, or one letter,
-	// may take. It is also what one reader may hold in memory. Default 8 MiB;
-	// at most 64 MiB.
+	// MaxMessageBytes is the most that the records of one entry, keys included,
+	// or one letter may take. It is also what one reader may hold in memory.
+	// Default 8 MiB; at most 31 MiB.
 	MaxMessageBytes int
 	// MaxQueueBytes is the disk budget of each queue of letters, in bytes. A
 	// full queue refuses letters. Default: a quarter of MaxBytes.
@@ -69,9 +69,9 @@ const (
 	defaultMaxBytes        = 8 << 30
 	defaultRetention       = 7 * 24 * time.Hour
 	defaultMaxMessageBytes = 8 << 20
-	// The server can keep 64 MiB at most (server.MAX_PAYLOAD_MAX_SIZE warns
-	// above 8 MiB).
-	limitMaxMessageBytes = 64 << 20
+	// A record of the server's file store takes 32 MiB at most
+	// (server.rlBadThresh).
+	limitMaxMessageBytes = 31 << 20
 	// messageOverhead is room for subject, headers and framing beside the
 	// payload.
 	messageOverhead = 64 << 10

@@ -110,8 +110,8 @@ func (ev *Events) close(ctx context.Context) error {
 }
 
 // PutRecords stores records together, as one entry if they fit into one
-// message. An error means that their fate is unknown. It is safe for
-// concurrent use.
+// message. A record may take Config.MaxMessageBytes, its key included. An error
+// means that the fate of all is unknown. It is safe for concurrent use.
 func (ev *Events) PutRecords(ctx context.Context, records []stream.Record) ([]stream.Result, error) {
 	if len(records) == 0 {
 		return nil, nil
@@ -124,7 +124,7 @@ func (ev *Events) PutRecords(ctx context.Context, records []stream.Record) ([]st
 }
 
 func (ev *Events) put(ctx context.Context, records []stream.Record, results []stream.Result) error {
-	if size := frameSize(records); size > ev.engine.cfg.MaxMessageBytes {
+	if size := recordBytes(records); size > ev.engine.cfg.MaxMessageBytes || len(records) > maxRecords {
 		if len(records) == 1 {
 			results[0].Err = fault.New(fault.TooLarge, "a record of %d bytes is over the limit of %d",
 				size, ev.engine.cfg.MaxMessageBytes)
@@ -162,11 +162,21 @@ func (ev *Events) put(ctx context.Context, records []stream.Record, results []st
 		return ev.fail(results, err)
 	}
 	ev.census.add(position, tally{events: events, bytes: entrySize(len(*frame)), at: time.Now()})
-	sequence := strconv.FormatUint(position, 10)
-	for i := range results {
-		results[i].Sequence = sequence
-	}
+	sequences(position, results)
 	return nil
+}
+
+// sequences names the records of an entry: its position, a dot, and the index
+// of the record in it.
+func sequences(position uint64, results []stream.Result) {
+	const each = 20 + 1 + 4 // digits of a position, the dot, digits of an index
+	text := make([]byte, 0, each*len(results))
+	for i := range results {
+		start := len(text)
+		text = append(strconv.AppendUint(text, position, 10), '.')
+		text = strconv.AppendUint(text, uint64(i), 10)
+		results[i].Sequence = string(text[start:])
+	}
 }
 
 // fail is the result of a write that was not stored.
@@ -184,7 +194,10 @@ func (ev *Events) publish(ctx context.Context, msg *nats.Msg) (position uint64, 
 	first := time.Now()
 	sent := false // whether the message may have reached the stream
 	for {
-		err := ev.engine.host.ready()
+		err := ctx.Err()
+		if err == nil {
+			err = ev.engine.host.ready()
+		}
 		if err == nil {
 			if position, err = ev.engine.small.send(ctx, msg, ev.engine.cfg.ackTimeout); err == nil {
 				return position, nil
@@ -193,7 +206,7 @@ func (ev *Events) publish(ctx context.Context, msg *nats.Msg) (position uint64, 
 				return 0, refusal(refused)
 			}
 			sent = sent || !neverSent(err)
-		} else if !sent {
+		} else if !sent && ctx.Err() == nil {
 			return 0, &fault.Error{Kind: fault.Unavailable, Detail: "the stream cannot be written",
 				RetryAfter: fullRetryAfter, Err: err}
 		}

@@ -57,7 +57,7 @@ func TestAWriteWhoseAcknowledgementIsLostIsStoredOnce(t *testing.T) {
 			ev := e.Events()
 			put(t, ev, records("before", 1))
 			lose.Store(2)
-			if at := put(t, ev, records("lost", 4)); at != "2" {
+			if at := put(t, ev, records("lost", 4)); at != "2.0" {
 				t.Errorf("stored at position %s, want 2", at)
 			}
 			if left := lose.Load(); left > 0 {
@@ -386,7 +386,7 @@ func TestAWriteOverTheLimitIsSplitAndARecordOverItRefused(t *testing.T) {
 	}
 	rs := records("small", 5)
 	rs[1].Data = make([]byte, 700<<10)
-	rs[2].Data = make([]byte, 1<<20) // over the limit with its frame
+	rs[2].Data = make([]byte, 1<<20) // over the limit with its key
 	rs[4].Data = make([]byte, 700<<10)
 	results, err := ev.PutRecords(t.Context(), rs)
 	if err != nil {

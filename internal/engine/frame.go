@@ -91,11 +91,15 @@ func takeUvarint(p *[]byte) (uint64, bool) {
 	return v, true
 }
 
-// frameSize returns an upper bound of what appendFrame appends.
-func frameSize(records []stream.Record) int {
-	size := 1 + binary.MaxVarintLen32
+// maxRecords is the most records in one frame. It bounds what the frame adds to
+// their bytes to less than messageOverhead.
+const maxRecords = 1000
+
+// recordBytes returns what the records take, keys included.
+func recordBytes(records []stream.Record) int {
+	size := 0
 	for i := range records {
-		size += 3*binary.MaxVarintLen32 + len(records[i].PartitionKey) + len(records[i].Data)
+		size += len(records[i].PartitionKey) + len(records[i].Data)
 	}
 	return size
 }
