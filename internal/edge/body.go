@@ -41,9 +41,9 @@ func (e *Edge) release(n int64) {
 	}
 }
 
-// watchSender sets the time by which the body must be there, and before which
-// a sender that stalls is given up. It is called before anything that can end
-// the request: also to discard the rest of a refused body takes reading.
+// watchSender sets the time by which the body must be there; then a sender
+// that stalls is given up. It is called before anything that can end the
+// request: the server reads the rest of a refused body too, to throw it away.
 func (x *exchange) watchSender() {
 	if x.req.ContentLength != 0 {
 		x.setReadDeadline(x.start.Add(x.edge.cfg.BodyTimeout))
@@ -144,9 +144,6 @@ func (x *exchange) readWire(into *[]byte, length, limit int64) bool {
 			return x.fail(codeBodyTimeout, "the body did not arrive in time: "+bytesText(int64(len(buf)))+" came")
 		case err != nil:
 			x.Header()["Connection"] = closeIt
-			if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-				return x.tooLarge(limit)
-			}
 			return x.fail(codeIncompleteBody, "the body ended after "+bytesText(int64(len(buf))))
 		}
 		// What has come buys time, by whole seconds: moving a deadline costs.

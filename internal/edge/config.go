@@ -65,8 +65,9 @@ type Config struct {
 	// Ready returns why the gateway should get no traffic now, or nothing.
 	// Nil: it is always ready. It is called by GET /readyz.
 	Ready func(context.Context) []string
-	// Log gets a line per request at debug, and at error those that failed
-	// through a fault of the gateway. Default slog.Default().
+	// Log gets a line per request at debug; of those that were not served (503)
+	// at info, ten a second at most; at error where the gateway is at fault.
+	// Default slog.Default().
 	Log *slog.Logger
 }
 

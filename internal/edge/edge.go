@@ -30,6 +30,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/time/rate"
 
 	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/edge/source"
@@ -66,6 +67,7 @@ type Edge struct {
 	unzip     sync.Pool // of *gzip.Reader
 	unzstd    chan *zstd.Decoder
 	addresses *addressTable
+	logged    *rate.Limiter // of lines about requests that were not served
 	inFlight  atomic.Int64
 	stats     counters
 }
@@ -84,6 +86,7 @@ func New(s Stream, q Quarantine, keys func() *source.Keys, intake *ledger.Intake
 	e := &Edge{
 		cfg: cfg, stream: s, quarantine: q, keys: keys, intake: intake, log: cfg.Log,
 		unzstd:    newZstds(),
+		logged:    rate.NewLimiter(10, 100),
 		addresses: newAddressTable(cfg.AddressRate, cfg.MaxAddresses),
 	}
 	e.exchanges.New = func() any { return &exchange{edge: e} }

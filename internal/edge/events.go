@@ -37,7 +37,6 @@ func (x *exchange) events() {
 
 // enter does what comes first for every request that carries events.
 func (x *exchange) enter() bool {
-	x.watchSender()
 	x.corsAnyKey()
 	if x.keys == nil {
 		return x.failAfter(codeUnavailable, "the gateway has not read its keys yet", 5*time.Second)
@@ -114,11 +113,8 @@ func formOf(contentType []string) event.Form {
 	return event.JSON
 }
 
-// receivedLayout is how events carry the time of their receipt.
-const receivedLayout = "2006-01-02T15:04:05.000Z"
-
 // stamp fixes the time of receipt of all events of the request.
-func (x *exchange) stamp() { x.received = x.start.UTC().Format(receivedLayout) }
+func (x *exchange) stamp() { x.received = string(appendTime(nil, x.start)) }
 
 // take puts one event into the batch, or among the rejects.
 func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {

@@ -75,6 +75,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := e.exchanges.Get().(*exchange)
 	x.begin(w, r)
 	defer x.end()
+	x.watchSender()
 	if r.Method == http.MethodOptions {
 		x.preflight()
 		return
@@ -127,11 +128,12 @@ func (x *exchange) account() {
 	e.stats.bytesIn.Add(uint64(x.wireSize))
 	e.stats.bytesDecoded.Add(uint64(len(x.body)))
 	level := slog.LevelDebug
-	if x.status >= 500 {
+	switch {
+	case x.status == http.StatusInternalServerError:
+		level = slog.LevelError
+	case x.status > http.StatusInternalServerError && e.logged.Allow():
+		// While it sheds load, the log must not become the load.
 		level = slog.LevelInfo
-		if x.code == codeInternal {
-			level = slog.LevelError
-		}
 	}
 	// A request without a context of its own: the one of r may be done.
 	ctx := context.Background()

@@ -158,6 +158,10 @@ func TestAZstdFrameThatClaimsAGigabyteGetsNone(t *testing.T) {
 
 func TestTheBudgetOfBytesInFlight(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, testBudget)
+}
+
+func testBudget(t *testing.T) {
 	r := newRig(t, Config{MaxBody: 100_000, MaxInFlight: 250_000})
 	r.stream.wait = make(chan struct{})
 	body := good + strings.Repeat(" ", 90_000)
@@ -168,9 +172,7 @@ func TestTheBudgetOfBytesInFlight(t *testing.T) {
 		r.edge.ServeHTTP(w, req)
 		first <- answer{t: t, status: w.Code}
 	}()
-	for r.edge.InFlight() == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	synctest.Wait() // it waits for the stream
 	held := r.edge.InFlight()
 	unread := &endless{}
 	req := newRequest(http.MethodPost, "/v1/events", "wk_web", "")

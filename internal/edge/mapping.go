@@ -296,7 +296,7 @@ func (m *mapping) times(ev *event.Event) {
 	m.keep("sentAt", f.sentAt)
 	switch {
 	case !ok:
-		m.time = m.received.UTC().AppendFormat(m.time[:0], receivedLayout)
+		m.time = appendTime(m.time[:0], m.received)
 	case sentAt.IsZero():
 		ev.Timestamp, _ = event.Unquote(f.timestamp)
 		return
@@ -309,7 +309,7 @@ func (m *mapping) times(ev *event.Event) {
 		if at.Year() < 1 || at.Year() > 9999 {
 			at = happened.UTC() // nonsense: RFC 3339 has no such years
 		}
-		m.time = at.AppendFormat(m.time[:0], receivedLayout)
+		m.time = appendTime(m.time[:0], at)
 	}
 	ev.Timestamp = view(m.time)
 }

@@ -118,7 +118,7 @@ func (e *Edge) revalidate(l *deadletter.Letter) (event.Event, error) {
 	}
 	var ev event.Event
 	var invalid *event.Invalid
-	received := l.FirstSeen.UTC().Format(receivedLayout)
+	received := string(appendTime(nil, l.FirstSeen))
 	if typ, ok := sdkTypeOf(l.Request); ok {
 		m := mapping{limits: e.cfg.Limits, typ: typ, received: l.FirstSeen}
 		invalid = m.event(raw, &ev)
