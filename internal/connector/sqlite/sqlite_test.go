@@ -80,6 +80,13 @@ func ids(t *testing.T, path string) []string {
 		return nil
 	}
 	db := shell(t, path)
+	var tables int
+	if err := db.QueryRow("SELECT count(*) FROM sqlite_schema WHERE name = 'events'").Scan(&tables); err != nil {
+		t.Fatal(err)
+	}
+	if tables == 0 {
+		return nil
+	}
 	rows, err := db.Query("SELECT id FROM events ORDER BY rowid")
 	if err != nil {
 		t.Fatal(err)
