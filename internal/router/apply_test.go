@@ -297,21 +297,16 @@ func TestAnExpressionCannotStallThePipeline(t *testing.T) {
 	t.Parallel()
 	items := "[" + strings.TrimSuffix(strings.Repeat(`{"a":1,"b":2},`, 20_000), ",") + "]"
 	raw := stored("a", `{"items":`+items+`,"text":"`+strings.Repeat("a", 10_000)+`"}`, "")
-	for _, when := range []string{
-		`event.data.items.all(x, event.data.items.all(y, x.a == y.a))`,
-		`event.data.items.exists(x, event.data.items.exists(y, x.a == y.b + 1.0))`,
-		`event.data.items.map(x, event.data.items.filter(y, y.a == x.b).size()).size() == 0`,
-	} {
-		quoted, _ := json.Marshal(when)
-		table := parse(t, ruleWith(`"when":`+string(quoted)))
-		_, _, wanted, err := table.Route("crm").Apply(raw)
-		if wanted || err != nil || table.Stats()[0].WhenFailed != 1 {
-			t.Errorf("%s: wanted %v, error %v, %+v", when, wanted, err, table.Stats()[0])
-		}
-		x, err := table.Explain(raw)
-		if err != nil || !strings.Contains(x[0].Reason, "costs too much") {
-			t.Errorf("%s: %+v %v", when, x, err)
-		}
+	const all = `event.data.items.all(x, event.data.items.all(y, x.a == y.a))`
+	table := parse(t, ruleWith(`"when":"`+all+`"`))
+	_, _, wanted, err := table.Route("crm").Apply(raw)
+	if wanted || err != nil || table.Stats()[0].WhenFailed != 1 {
+		t.Errorf("wanted %v, error %v, %+v", wanted, err, table.Stats()[0])
+	}
+	const exists = `event.data.items.exists(x, event.data.items.exists(y, x.a == y.b + 1.0))`
+	x, err := parse(t, ruleWith(`"when":"`+exists+`"`)).Explain(raw)
+	if err != nil || x[0].Matches || !strings.Contains(x[0].Reason, "costs too much") {
+		t.Errorf("%+v %v", x, err)
 	}
 }
 
