@@ -17,6 +17,7 @@ import (
 	"github.com/go-playground/validator/v10"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/postgres"
 	"github.com/eventsluice/sluice/internal/connector/sqlite"
 	"github.com/eventsluice/sluice/internal/connector/webhook"
 )
@@ -24,8 +25,9 @@ import (
 // connectors are the connectors of this build, by the name that a destination
 // gives in its field "connector".
 var connectors = map[string]connector.Factory{
-	webhook.Kind: webhook.New,
-	sqlite.Kind:  sqlite.New,
+	webhook.Kind:  webhook.New,
+	sqlite.Kind:   sqlite.New,
+	postgres.Kind: postgres.New,
 }
 
 // Destination is one entry of the destinations document.
