@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -29,6 +30,9 @@ type nullWriter struct {
 func (w *nullWriter) Header() http.Header         { return w.header }
 func (w *nullWriter) WriteHeader(status int)      { w.status = status }
 func (w *nullWriter) Write(p []byte) (int, error) { return len(p), nil }
+
+// A real one has deadlines.
+func (w *nullWriter) SetReadDeadline(time.Time) error { return nil }
 
 // event500 is an event of 500 bytes.
 func event500(i int) string {

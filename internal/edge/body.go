@@ -20,8 +20,21 @@ const (
 	firstClaim = 1 << 20
 )
 
-// roomFor is what a body of n bytes takes of Config.MaxInFlight: itself, and
-// the events in their stored form, which is of about the same size.
+// What is taken of Config.MaxInFlight. It is what is really used, or a little
+// more: many small requests, and small events, cost more than their bytes.
+const (
+	// perRequest is an exchange, a goroutine and the buffers of a connection.
+	perRequest = 40 << 10
+	// perEvents is taken for every eventStep events after the first: their
+	// ids, places and fields that the sender did not send. perRejects is that
+	// of rejected ones besides: reasons and letters.
+	eventStep  = 64
+	perEvents  = eventStep * 512
+	perRejects = eventStep * 1024
+)
+
+// roomFor is what a body of n bytes takes: itself, and the events in their
+// stored form, which is of about the same size.
 func roomFor(n int64) int64 { return 2 * n }
 
 // reserve takes bytes of the budget until the end of the request.
@@ -110,7 +123,7 @@ func (x *exchange) readWire(into *[]byte, length, limit int64) bool {
 		room = min(length, firstClaim) + 1
 	}
 	held := room
-	if !x.reserve(roomFor(held)) {
+	if !x.reserve(perRequest + roomFor(held)) {
 		return x.overloaded()
 	}
 	if int64(cap(buf)) < room {

@@ -29,8 +29,9 @@ type Config struct {
 	// Limits bound one event. Defaults: those of event.Limits, 1,000,000 bytes
 	// and 64 levels.
 	Limits event.Limits
-	// MaxInFlight bounds the bytes of all requests that are being worked on:
-	// their bodies, and the events made of them. Above it the answer is 503.
+	// MaxInFlight bounds the memory of all requests that are being worked on,
+	// in bytes: twice the body, 40 KiB for each request, 0.5 KiB for each event
+	// of a batch, 1 KiB for each rejected one. Above it the answer is 503.
 	// Default 256 MiB.
 	MaxInFlight int64
 
@@ -129,8 +130,9 @@ func (c Config) Validate() error {
 	if c.AddressRate.PerSecond < 0 {
 		faults = append(faults, fmt.Errorf("AddressRate.PerSecond is %v: it must not be negative", c.AddressRate.PerSecond))
 	}
-	if d := c.withDefaults(); d.MaxInFlight < roomFor(d.MaxBody) {
-		faults = append(faults, fmt.Errorf("MaxInFlight is %d: a body of MaxBody takes %d", d.MaxInFlight, roomFor(d.MaxBody)))
+	d := c.withDefaults()
+	if most := perRequest + 2*roomFor(d.MaxBody); d.MaxInFlight < most {
+		faults = append(faults, fmt.Errorf("MaxInFlight is %d: a compressed body of MaxBody takes %d", d.MaxInFlight, most))
 	}
 	return errors.Join(faults...)
 }

@@ -1,8 +1,9 @@
 package edge
 
 import (
+	"bytes"
 	"context"
-	"mime"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strconv"
@@ -62,7 +63,7 @@ func (x *exchange) readSent() bool {
 		return false
 	}
 	x.stamp()
-	x.sent.Reset(x.body, formOf(x.req.Header["Content-Type"]), x.edge.cfg.Limits)
+	x.sent.Reset(x.body, formOf(x.req.Header["Content-Type"], x.body), x.edge.cfg.Limits)
 	for {
 		ok, invalid, raw := x.sent.Next(&x.event)
 		if !ok {
@@ -71,7 +72,9 @@ func (x *exchange) readSent() bool {
 		if len(x.slots) == x.edge.cfg.MaxEvents {
 			return x.tooManyEvents()
 		}
-		x.take(&x.event, invalid, raw)
+		if x.take(&x.event, invalid, raw); x.starved {
+			return x.overloaded()
+		}
 	}
 	if err := x.sent.Err(); err != nil {
 		return x.notJSON(err)
@@ -95,19 +98,25 @@ func (x *exchange) notJSON(err error) bool {
 	return x.fail(codeInvalidJSON, detail+"; nothing of this request is stored")
 }
 
-// formOf chooses by Content-Type. Whatever is not known is taken for JSON:
-// pages can send text/plain only when they unload, and libraries label JSON
-// as all kinds of things.
-func formOf(contentType []string) event.Form {
-	if len(contentType) == 0 || contentType[0] == "application/json" {
+// formOf chooses by Content-Type if that is one it knows, and otherwise by the
+// body: pages can send only text/plain when they unload, and libraries label
+// JSON as all kinds of things.
+func formOf(contentType []string, body []byte) event.Form {
+	if len(contentType) > 0 && contentType[0] == "application/json" {
 		return event.JSON
 	}
-	mediaType, _, err := mime.ParseMediaType(contentType[0])
-	if err != nil {
-		mediaType, _, _ = strings.Cut(contentType[0], ";")
+	if len(contentType) > 0 {
+		mediaType, _, _ := strings.Cut(contentType[0], ";")
+		switch strings.ToLower(strings.TrimSpace(mediaType)) {
+		case "application/json":
+			return event.JSON
+		case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines":
+			return event.NDJSON
+		}
 	}
-	switch strings.ToLower(strings.TrimSpace(mediaType)) {
-	case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines", "application/json-seq":
+	// More than one line, of which the first is a document of its own.
+	line, rest, _ := bytes.Cut(body, []byte("\n"))
+	if len(bytes.TrimSpace(rest)) > 0 && json.Valid(line) {
 		return event.NDJSON
 	}
 	return event.JSON
@@ -153,14 +162,25 @@ func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {
 		}
 	}
 	s.item = x.batch.Add(ev)
+	x.place(s)
+}
+
+// place adds the next event to those of the request.
+func (x *exchange) place(s slot) {
 	x.slots = append(x.slots, s)
+	if len(x.slots)%eventStep == 0 && !x.reserve(perEvents) {
+		x.starved = true
+	}
 }
 
 // reject notes an event that is turned away, the next of the request.
 func (x *exchange) reject(r reject) {
 	r.index = len(x.slots)
-	x.slots = append(x.slots, slot{item: -1})
+	x.place(slot{item: -1})
 	x.rejects = append(x.rejects, r)
+	if len(x.rejects)%eventStep == 0 && !x.reserve(perRejects) {
+		x.starved = true
+	}
 }
 
 // count takes the events off the rate of the key and into the ledger. From

@@ -44,6 +44,7 @@ type exchange struct {
 	cause error
 
 	reserved int64 // bytes held of Config.MaxInFlight
+	starved  bool  // there were not enough of them for the events
 	wireSize int64 // bytes of the body as sent
 	wire     []byte
 	body     []byte
@@ -166,7 +167,7 @@ func (x *exchange) reset() {
 	}
 	x.ResponseWriter, x.req, x.keys, x.key, x.inactive = nil, nil, nil, nil, nil
 	x.origin, x.addr, x.route, x.presented, x.conflict = "", netip.Addr{}, routeUnknown, false, false
-	x.status, x.code, x.cause, x.reserved, x.wireSize, x.received = 0, codeNone, nil, 0, 0, ""
+	x.status, x.code, x.cause, x.reserved, x.wireSize, x.received, x.starved = 0, codeNone, nil, 0, 0, "", false
 	x.event = event.Event{}
 	x.mapping.context, x.mapping.fields = nil, sentFields{}
 	x.batch.Reset()

@@ -162,9 +162,9 @@ func TestTheBudgetOfBytesInFlight(t *testing.T) {
 }
 
 func testBudget(t *testing.T) {
-	r := newRig(t, Config{MaxBody: 100_000, MaxInFlight: 250_000})
+	r := newRig(t, Config{MaxBody: 50_000, MaxInFlight: 250_000})
 	r.stream.wait = make(chan struct{})
-	body := good + strings.Repeat(" ", 90_000)
+	body := good + strings.Repeat(" ", 49_000)
 	first := make(chan answer)
 	go func() {
 		req := newRequest(http.MethodPost, "/v1/events", "wk_web", body)
@@ -176,7 +176,7 @@ func testBudget(t *testing.T) {
 	held := r.edge.InFlight()
 	unread := &endless{}
 	req := newRequest(http.MethodPost, "/v1/events", "wk_web", "")
-	req.Body, req.ContentLength = io.NopCloser(unread), 90_000
+	req.Body, req.ContentLength = io.NopCloser(unread), 49_000
 	w := httptest.NewRecorder()
 	r.edge.ServeHTTP(w, req)
 	a := answer{t: t, status: w.Code, header: w.Header(), body: w.Body.String()}
@@ -196,6 +196,23 @@ func testBudget(t *testing.T) {
 		t.Error("the budget is not given back")
 	}
 	r.post("/v1/events", "wk_web", body).want(202, "")
+}
+
+// Ten thousand events in three bytes each cost more than their bytes.
+func TestSmallEventsAreCountedInTheBudget(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ path, body string }{
+		{"/v1/events", "[" + strings.Repeat("{},", 9999) + "{}]"},
+		{"/v1/batch", "[" + strings.Repeat("{},", 9999) + "{}]"},
+		{"/v1/events", "[" + strings.Repeat(`{"name":"a"},`, 9999) + `{"name":"a"}]`},
+	} {
+		r := newRig(t, Config{MaxBody: 200_000, MaxInFlight: 3 << 20})
+		r.post(tt.path, "wk_web", tt.body).want(503, "overloaded")
+		r.wantLedger(0, nil)
+		if len(r.events())+len(r.letters()) != 0 {
+			t.Error("something was kept")
+		}
+	}
 }
 
 func TestTheRateOfAKeyIsCountedInEvents(t *testing.T) {

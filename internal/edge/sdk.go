@@ -142,9 +142,11 @@ func (x *exchange) readMapped(env *envelope, typ string) bool {
 			return false
 		}
 		x.take(&x.event, m.event(raw, &x.event), raw)
-		return true
+		return !x.starved
 	})
 	switch {
+	case x.starved:
+		return x.overloaded()
 	case err != nil:
 		return x.notJSON(err)
 	case tooMany:
