@@ -2,11 +2,13 @@
 // partition key, and the scan that reads it from JSON.
 //
 // An event has two forms in JSON. As sent, only name is required and any field
-// may be missing, unknown or wrong; ParseSent checks it. As stored, it is one
-// line of JSON with the fields of Event in a fixed order, data and context
-// last; Append writes it and ParseStored reads it, and ParseStored also reads
-// what other producers put on the stream. The bytes of data and context are
-// copied from the one to the other and never decoded and encoded again.
+// may be missing, unknown or wrong; ParseSent checks it, and SentReader takes a
+// request body apart. As stored, it is an object with the fields of Event in a
+// fixed order, data and context last; Append writes it and ParseStored reads
+// it, and ParseStored also reads what other producers put on the stream. The
+// bytes of data and context are copied from the one to the other and never
+// decoded and encoded again: the stored form has line breaks in it if a sender
+// put some between the tokens of these.
 //
 // The package imports nothing else of this module.
 package event
@@ -55,7 +57,8 @@ type Event struct {
 	Context json.RawMessage
 	// Extra holds the members of the sent object that Event does not know, as
 	// JSON members separated by commas, without braces. Append stores them
-	// under context.extra.
+	// under context.extra, or under context.extra_ if the sender's own extra
+	// leaves them no room: see spliceExtra.
 	Extra []byte
 }
 

@@ -75,10 +75,10 @@ func (s *scanner) at(i int) byte {
 }
 
 // token returns the offset of the next byte that is not white space, and that
-// byte.
+// byte: 0 behind the end.
 func (s *scanner) token(i int) (int, byte) {
-	if c := s.at(i); c > ' ' {
-		return i, c
+	if i < len(s.b) && s.b[i] > ' ' {
+		return i, s.b[i]
 	}
 	i = skipSpace(s.b, i)
 	return i, s.at(i)
