@@ -24,6 +24,9 @@ type runners struct {
 	engine *engine.Engine
 	rules  func() *router.Table
 	dir    string
+	// memory is for the events of all destinations that wait for their first
+	// attempt, in bytes.
+	memory int
 	log    *slog.Logger
 
 	apply   sync.Mutex // held while destinations change
@@ -64,7 +67,7 @@ func (r *runners) Apply(destinations []Destination) error {
 
 	var faults []error
 	for name, d := range wanted {
-		run, err := r.begin(d)
+		run, err := r.begin(d, r.memory/len(destinations))
 		if err != nil {
 			faults = append(faults, fmt.Errorf("destination %q: %w", name, err))
 			continue
@@ -76,17 +79,19 @@ func (r *runners) Apply(destinations []Destination) error {
 	return errors.Join(faults...)
 }
 
-func (r *runners) begin(d *Destination) (*running, error) {
+// begin starts a destination that may hold so many bytes of events in memory.
+func (r *runners) begin(d *Destination, memory int) (*running, error) {
 	log := r.log.With("destination", d.Name)
 	conn, err := d.connect(r.dir, log)
 	if err != nil {
 		return nil, err
 	}
-	name := d.Name
+	name, config := d.Name, deliveryConfig(d)
+	config.MaxPendingBytes = min(memory, mostPendingBytes)
 	runner, err := delivery.New(
 		r.engine.Events(), r.engine.Destination(name), conn,
 		func() delivery.Route { return r.rules().Route(name) },
-		deliveryConfig(d), log,
+		config, log,
 	)
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
@@ -104,6 +109,10 @@ func (r *runners) begin(d *Destination) (*running, error) {
 	}()
 	return run, nil
 }
+
+// mostPendingBytes is what a destination makes use of at most: enough to keep
+// its calls full.
+const mostPendingBytes = 16 << 20
 
 func deliveryConfig(d *Destination) delivery.Config {
 	return delivery.Config{

@@ -142,7 +142,8 @@ func (p *program) open(ctx context.Context) (err error) {
 		return err
 	}
 	p.runners = &runners{
-		engine: p.engine, rules: p.rules.Get, dir: s.DataDir, log: p.log,
+		engine: p.engine, rules: p.rules.Get, dir: s.DataDir,
+		memory: int(s.MemoryLimit / 8), log: p.log,
 		running: map[string]*running{},
 	}
 	p.books = ledger.Books{
