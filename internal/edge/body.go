@@ -37,10 +37,12 @@ const (
 // stored form, which is of about the same size.
 func roomFor(n int64) int64 { return 2 * n }
 
-// reserve takes bytes of the budget until the end of the request.
+// reserve takes bytes of the budget until the end of the request. A request
+// that is alone gets them in any case: what the other limits allow must not be
+// refused for ever.
 func (x *exchange) reserve(n int64) bool {
 	e := x.edge
-	if e.inFlight.Add(n) > e.cfg.MaxInFlight {
+	if total := e.inFlight.Add(n); total > e.cfg.MaxInFlight && total > x.reserved+n {
 		e.inFlight.Add(-n)
 		return false
 	}

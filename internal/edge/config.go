@@ -130,9 +130,8 @@ func (c Config) Validate() error {
 	if c.AddressRate.PerSecond < 0 {
 		faults = append(faults, fmt.Errorf("AddressRate.PerSecond is %v: it must not be negative", c.AddressRate.PerSecond))
 	}
-	d := c.withDefaults()
-	if most := perRequest + 2*roomFor(d.MaxBody); d.MaxInFlight < most {
-		faults = append(faults, fmt.Errorf("MaxInFlight is %d: a compressed body of MaxBody takes %d", d.MaxInFlight, most))
+	if d := c.withDefaults(); d.MaxInFlight < roomFor(d.MaxBody) {
+		faults = append(faults, fmt.Errorf("MaxInFlight is %d: a body of MaxBody takes %d", d.MaxInFlight, roomFor(d.MaxBody)))
 	}
 	return errors.Join(faults...)
 }

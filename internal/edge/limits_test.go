@@ -207,7 +207,16 @@ func TestSmallEventsAreCountedInTheBudget(t *testing.T) {
 		{"/v1/events", "[" + strings.Repeat(`{"name":"a"},`, 9999) + `{"name":"a"}]`},
 	} {
 		r := newRig(t, Config{MaxBody: 200_000, MaxInFlight: 3 << 20})
-		r.post(tt.path, "wk_web", tt.body).want(503, "overloaded")
+		if a := r.post(tt.path, "wk_web", tt.body); a.status == 503 {
+			t.Error("a request that is alone is refused for room")
+		}
+		r = newRig(t, Config{MaxBody: 200_000, MaxInFlight: 3 << 20})
+		r.edge.inFlight.Add(1) // it is not alone
+		w := httptest.NewRecorder()
+		r.edge.ServeHTTP(w, newRequest(http.MethodPost, tt.path, "wk_web", tt.body))
+		if w.Code != 503 || !strings.Contains(w.Body.String(), "overloaded") {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
 		r.wantLedger(0, nil)
 		if len(r.events())+len(r.letters()) != 0 {
 			t.Error("something was kept")
@@ -498,6 +507,40 @@ func TestTheStoreTimeoutIsA503AndTheBodyDeadlineDoesNotCutIt(t *testing.T) {
 			t.Errorf("the next request on the connection: %v %v", resp, err)
 		}
 	})
+}
+
+func TestHTTP2(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Config{BodyTimeout: 300 * time.Millisecond})
+	srv := httptest.NewUnstartedServer(r.edge)
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	defer srv.Close()
+	send := func(body io.Reader) (int, string) {
+		req, _ := http.NewRequest(http.MethodPost, srv.URL+"/v1/events", body)
+		req.Header.Set("Authorization", "Bearer wk_web")
+		resp, err := srv.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		answer, _ := io.ReadAll(resp.Body)
+		if resp.ProtoMajor != 2 {
+			t.Errorf("HTTP/%d", resp.ProtoMajor)
+		}
+		return resp.StatusCode, string(answer)
+	}
+	if status, body := send(strings.NewReader(good)); status != 202 {
+		t.Errorf("%d %s", status, body)
+	}
+	never, end := io.Pipe()
+	defer end.Close()
+	if status, body := send(never); status != 408 || !strings.Contains(body, "body_timeout") {
+		t.Errorf("a body that never comes: %d %s", status, body)
+	}
+	if status, body := send(strings.NewReader(good)); status != 202 {
+		t.Errorf("after it: %d %s", status, body)
+	}
 }
 
 func TestABodyThatEndsEarly(t *testing.T) {
