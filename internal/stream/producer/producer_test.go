@@ -2,12 +2,10 @@ package producer_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,157 +13,11 @@ import (
 
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/fault"
-	"github.com/eventsluice/sluice/internal/ledger"
 	"github.com/eventsluice/sluice/internal/retry"
 	"github.com/eventsluice/sluice/internal/stream"
 	"github.com/eventsluice/sluice/internal/stream/producer"
 	"github.com/eventsluice/sluice/internal/stream/streamtest"
 )
-
-// rig is a running producer over a stream in memory, inside a synctest bubble.
-type rig struct {
-	t      *testing.T
-	p      *producer.Producer
-	memory *streamtest.Memory
-	intake *ledger.Intake
-	stop   func()
-	ended  chan error
-}
-
-// start runs a producer; around puts faults between it and the memory.
-func start(t *testing.T, cfg producer.Config, around func(streamtest.Stream) streamtest.Stream) *rig {
-	t.Helper()
-	r := &rig{t: t, intake: new(ledger.Intake), ended: make(chan error, 1)}
-	r.memory = streamtest.NewMemory(t, streamtest.Limits{
-		MaxCallRecords: cfg.MaxCallRecords, MaxCallBytes: cfg.MaxCallBytes, MaxRecordBytes: cfg.MaxRecordBytes,
-	})
-	var s streamtest.Stream = r.memory
-	if around != nil {
-		s = around(s)
-	}
-	p, err := producer.New(streamtest.Watch(t, s, r.memory.Limits()), r.intake, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.p = p
-	ctx, cancel := context.WithCancel(t.Context())
-	r.stop = cancel
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.ended <- p.Run(ctx)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-	})
-	return r
-}
-
-// drain stops the producer and returns what Run said.
-func (r *rig) drain() error {
-	r.stop()
-	return <-r.ended
-}
-
-// put sends events named user/id and returns their errors.
-func (r *rig) put(ctx context.Context, names ...string) []error {
-	var b stream.Batch
-	for _, name := range names {
-		b.Add(sent(name))
-	}
-	err := r.p.Put(ctx, &b)
-	errs := make([]error, b.Len())
-	var first error
-	for i := range errs {
-		errs[i] = b.Err(i)
-		if first == nil {
-			first = errs[i]
-		}
-	}
-	if err != first {
-		r.t.Errorf("Put returned %v, the first event's error is %v", err, first)
-	}
-	return errs
-}
-
-func (r *rig) mustPut(names ...string) {
-	r.t.Helper()
-	for i, err := range r.put(r.t.Context(), names...) {
-		if err != nil {
-			r.t.Errorf("%s: %v", names[i], err)
-		}
-	}
-}
-
-// sent makes an event from user/id, with a filling after another slash.
-func sent(name string) *event.Event {
-	parts := strings.SplitN(name, "/", 3)
-	e := &event.Event{ID: parts[1], Type: event.TypeTrack, Name: "order_placed", UserID: parts[0]}
-	if len(parts) == 3 {
-		e.Data = json.RawMessage(`{"note":"` + parts[2] + `"}`)
-	}
-	return e
-}
-
-// name is the reverse of sent, without the filling. The fields of the stored
-// form stand in a fixed order.
-func name(t testing.TB, data []byte) string {
-	_, rest, ok1 := strings.Cut(string(data), `{"id":"`)
-	id, rest, ok2 := strings.Cut(rest, `"`)
-	_, rest, ok3 := strings.Cut(rest, `"user_id":"`)
-	user, _, ok4 := strings.Cut(rest, `"`)
-	if !ok1 || !ok2 || !ok3 || !ok4 {
-		t.Fatalf("stored event %q is not as it was sent", data)
-	}
-	return user + "/" + id
-}
-
-// stored returns the names of the events on the stream, in its order.
-func (r *rig) stored() []string {
-	var names []string
-	for _, data := range r.memory.Events() {
-		names = append(names, name(r.t, data))
-	}
-	return names
-}
-
-func kinds(errs []error) []string {
-	names := make([]string, len(errs))
-	for i, err := range errs {
-		names[i] = "ok"
-		if err != nil {
-			names[i] = fault.KindOf(err).String()
-		}
-	}
-	return names
-}
-
-// wantIntake checks what was counted.
-func (r *rig) wantIntake(accepted, rejected uint64) {
-	r.t.Helper()
-	s := r.p.Stats()
-	if s.Accepted != accepted || s.Rejected != rejected {
-		r.t.Errorf("accepted %d, rejected %d, want %d and %d", s.Accepted, s.Rejected, accepted, rejected)
-	}
-	checkIntake(r.t, s, r.intake)
-	if s.Events != s.Accepted+s.Rejected+s.Undecided+uint64(s.WaitingEvents+s.FlyingEvents) {
-		r.t.Errorf("the account does not add up: %+v", s)
-	}
-}
-
-// checkIntake compares what the ledger was told with the producer's figures.
-func checkIntake(t *testing.T, s producer.Stats, intake *ledger.Intake) {
-	t.Helper()
-	balance := intake.Balance()
-	var rejected uint64
-	for _, n := range balance.Rejected {
-		rejected += n
-	}
-	if balance.Accepted != s.Accepted || rejected != s.Rejected {
-		t.Errorf("the ledger was told %+v, the producer has accepted %d and rejected %d", balance, s.Accepted, s.Rejected)
-	}
-}
 
 func TestPutAnswersWhenEverythingIsStored(t *testing.T) {
 	t.Parallel()
@@ -340,96 +192,6 @@ func TestTheBatchBelongsToTheSenderAfterPut(t *testing.T) {
 	})
 }
 
-func TestAnEventOverTheLimitFailsAloneAndAtOnce(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		r := start(t, producer.Config{MaxRecordBytes: 300, MaxCallBytes: 1000}, nil)
-		big := "ann/2/" + strings.Repeat("x", 300)
-		if got := kinds(r.put(t.Context(), "ann/1", big, "ann/3")); !slices.Equal(got, []string{"ok", "too_large", "ok"}) {
-			t.Errorf("answers %v", got)
-		}
-		if got := kinds(r.put(t.Context(), big)); !slices.Equal(got, []string{"too_large"}) {
-			t.Errorf("answers %v", got)
-		}
-		r.wantIntake(2, 2)
-		if n := r.intake.Balance().Rejected["too_large"]; n != 2 {
-			t.Errorf("%d events were rejected as too large, want 2", n)
-		}
-	})
-}
-
-func TestTheStreamKnowsASmallerLimit(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		r := start(t, producer.Config{}, func(s streamtest.Stream) streamtest.Stream {
-			return streamtest.FailRecords(s, func(_, _ int, rec stream.Record) error {
-				if len(rec.Data) > 400 {
-					return fault.New(fault.TooLarge, "limit 400")
-				}
-				return nil
-			})
-		})
-		names := []string{"ann/1", "ann/2", "ann/3/" + strings.Repeat("x", 500), "ann/4", "ann/5", "ann/6"}
-		if got := kinds(r.put(t.Context(), names...)); !slices.Equal(got, []string{"ok", "ok", "too_large", "ok", "ok", "ok"}) {
-			t.Errorf("answers %v: only the event that is too large alone may fail", got)
-		}
-		if got := r.stored(); !slices.Equal(got, []string{"ann/1", "ann/2", "ann/4", "ann/5", "ann/6"}) {
-			t.Errorf("stored %v", got)
-		}
-		r.wantIntake(5, 1)
-		if n := r.intake.Balance().Rejected["too_large"]; n != 1 {
-			t.Errorf("%d events were rejected as too large, want 1", n)
-		}
-	})
-}
-
-func TestMemoryIsBoundedWhileTheStreamHangs(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		const limit = 256 << 10
-		cfg := producer.Config{MaxBufferedBytes: limit, MaxRecordBytes: 32 << 10, MaxCallBytes: 64 << 10}
-		r := start(t, cfg, func(s streamtest.Stream) streamtest.Stream { return streamtest.Slow(s, time.Minute) })
-		counts := map[string]int{}
-		var mu sync.Mutex
-		var senders sync.WaitGroup
-		for i := range 2000 {
-			senders.Go(func() {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				defer cancel()
-				began := time.Now()
-				errs := r.put(ctx, fmt.Sprintf("u%d/%d/%s", i, i, strings.Repeat("x", 500)))
-				mu.Lock()
-				defer mu.Unlock()
-				counts[fault.KindOf(errs[0]).String()]++
-				if fault.KindOf(errs[0]) == fault.Unavailable {
-					if time.Since(began) != 0 {
-						t.Error("a Put over the bound waited")
-					}
-					if fault.RetryAfter(errs[0]) < time.Second {
-						t.Error("a Put over the bound was not told when to try again")
-					}
-				}
-			})
-		}
-		synctest.Wait()
-		if s := r.p.Stats(); s.BufferedBytes > limit*5/4 || s.BufferedBytes < limit/2 {
-			t.Errorf("%d bytes are held, the bound is %d", s.BufferedBytes, limit)
-		}
-		senders.Wait()
-		if counts["unavailable"] == 0 || counts["ambiguous"] == 0 || counts["unavailable"]+counts["ambiguous"] != 2000 {
-			t.Errorf("answers %v", counts)
-		}
-		// The senders have left: what was never sent makes room for others.
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if errs := r.put(ctx, "late/1"); fault.KindOf(errs[0]) != fault.Ambiguous {
-			t.Errorf("a late sender was turned away: %v", errs[0])
-		}
-		r.stop()
-		<-r.ended
-	})
-}
-
 func TestARecordThatNobodyWaitsForIsGivenUpOnlyIfItIsKnownNotToBeStored(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -457,52 +219,6 @@ func TestARecordThatNobodyWaitsForIsGivenUpOnlyIfItIsKnownNotToBeStored(t *testi
 			})
 		})
 	}
-}
-
-func TestAttemptsAreBoundedIfThePolicySaysSo(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		cfg := producer.Config{Retry: retry.Policy{MaxAttempts: 3}}
-		r := start(t, cfg, func(s streamtest.Stream) streamtest.Stream {
-			return streamtest.Throttle(s, 1000, 2*time.Second)
-		})
-		errs := r.put(t.Context(), "ann/1")
-		if fault.KindOf(errs[0]) != fault.Unavailable || fault.RetryAfter(errs[0]) != 2*time.Second {
-			t.Errorf("answer %v with RetryAfter %v", errs[0], fault.RetryAfter(errs[0]))
-		}
-		if s := r.p.Stats(); s.Throttled != 3 {
-			t.Errorf("%d attempts, want 3", s.Throttled)
-		}
-		r.wantIntake(0, 1)
-	})
-}
-
-func TestTheRetryBudgetIsShared(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		calls := 0
-		cfg := producer.Config{
-			Retry:            retry.Policy{BaseDelay: time.Millisecond, MaxDelay: time.Millisecond},
-			RetriesPerSecond: 2, RetryBurst: 4,
-		}
-		r := start(t, cfg, func(s streamtest.Stream) streamtest.Stream {
-			return streamtest.FailRecords(s, func(int, int, stream.Record) error {
-				calls++
-				return fault.New(fault.Throttled, "slow down")
-			})
-		})
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		var names []string
-		for i := range 100 {
-			names = append(names, fmt.Sprintf("u%d/%d", i, i))
-		}
-		r.put(ctx, names...)
-		// One first attempt for each of 16 buckets, the burst, then 2 a second.
-		if want := 16 + 4 + 20; calls > want+1 || calls < want/2 {
-			t.Errorf("%d attempts in 10s, want about %d", calls, want)
-		}
-	})
 }
 
 func TestStoppingWritesWhatWasTaken(t *testing.T) {
@@ -606,39 +322,6 @@ func TestABrokenStreamThatForgetsResultsLosesNothing(t *testing.T) {
 	})
 }
 
-func TestCallsKeepTheLimitsAndSeveralRunAtOnce(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		cfg := producer.Config{Buckets: 64, MaxInFlightCalls: 4, MaxCallRecords: 5, MaxRecordBytes: 1000, MaxCallBytes: 3000}
-		most, now := 0, 0
-		var mu sync.Mutex
-		r := start(t, cfg, func(s streamtest.Stream) streamtest.Stream {
-			s = streamtest.Slow(s, time.Second)
-			return streamtest.Func(func(ctx context.Context, records []stream.Record) ([]stream.Result, error) {
-				mu.Lock()
-				now++
-				most = max(most, now)
-				mu.Unlock()
-				defer func() { mu.Lock(); now--; mu.Unlock() }()
-				return s.PutRecords(ctx, records)
-			})
-		})
-		var names []string
-		for i := range 500 {
-			names = append(names, fmt.Sprintf("u%d/%d/%s", i, i, strings.Repeat("x", i%200)))
-		}
-		synctest.Wait() // all workers are idle: Put wakes one, and each the next
-		r.mustPut(names...)
-		if most != 4 {
-			t.Errorf("at most %d calls ran at once, want 4", most)
-		}
-		r.wantIntake(500, 0)
-		if err := r.drain(); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 func TestARetryIsMadeInTimeThoughAnotherCallTakesLong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -670,45 +353,4 @@ func TestARetryIsMadeInTimeThoughAnotherCallTakesLong(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 	})
-}
-
-func TestMemoryKeptForReuseCountsToo(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		const limit = 400_000
-		cfg := producer.Config{MaxBufferedBytes: limit, MaxRecordBytes: 350_000, MaxCallBytes: 1 << 20}
-		r := start(t, cfg, func(s streamtest.Stream) streamtest.Stream { return streamtest.Slow(s, time.Second) })
-		// Sixteen records of 10 kB, whose memory is kept.
-		var names []string
-		for i := range 16 * 20 {
-			names = append(names, fmt.Sprintf("u%d/%d/%s", i, i, strings.Repeat("x", 400)))
-		}
-		r.mustPut(names...)
-		if s := r.p.Stats(); s.FreeBytes < limit/4 || s.BufferedBytes != 0 {
-			t.Errorf("kept for reuse: %d, held: %d", s.FreeBytes, s.BufferedBytes)
-		}
-		// One record that grows to most of the limit.
-		var senders sync.WaitGroup
-		for i := range 30 {
-			senders.Go(func() { r.mustPut(fmt.Sprintf("ann/%d/%s", i, strings.Repeat("x", 9000))) })
-		}
-		synctest.Wait()
-		if s := r.p.Stats(); s.FreeBytes+s.BufferedBytes > limit {
-			t.Errorf("kept for reuse: %d, held: %d, the bound of both is %d", s.FreeBytes, s.BufferedBytes, limit)
-		}
-		senders.Wait()
-	})
-}
-
-func TestConfigNamesEveryFault(t *testing.T) {
-	t.Parallel()
-	err := producer.Config{Buckets: -1, MaxCallRecords: -1, MaxCallBytes: 100, DrainTimeout: -1, Retry: retry.Policy{MaxAttempts: -1}}.Validate()
-	for _, field := range []string{"Buckets", "MaxCallRecords", "MaxCallBytes", "DrainTimeout", "Retry.MaxAttempts"} {
-		if err == nil || !strings.Contains(err.Error(), field) {
-			t.Errorf("%s is not named in: %v", field, err)
-		}
-	}
-	if err := (producer.Config{}).Validate(); err != nil {
-		t.Errorf("the zero value is not valid: %v", err)
-	}
 }

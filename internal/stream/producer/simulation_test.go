@@ -234,7 +234,7 @@ func simulate(t *testing.T, seed uint64) {
 			t.Errorf("%d bytes are held, the bound is %d", held, cfg.MaxBufferedBytes)
 		}
 	}
-	senders := make([]*simSender, pick(1, 5, 30))
+	senders := make([]*simSender, pick(1, 4, 12))
 	var group sync.WaitGroup
 	for i := range senders {
 		s := &simSender{t: t, id: i, p: p, rng: rand.New(rand.NewPCG(seed, uint64(100+i))), answers: map[string]error{}}
