@@ -134,7 +134,6 @@ func pointer(b []byte, start, at int) string {
 	var (
 		path   []byte
 		levels []level
-		s      = scanner{b: b, lenient: true}
 	)
 	for i := start; i < at && i < len(b); {
 		switch c := b[i]; c {
@@ -153,9 +152,15 @@ func pointer(b []byte, start, at int) string {
 			path = path[:top.size]
 			i++
 		case '"':
-			end, _ := s.str(i + 1)
-			if end < 0 || end > at {
-				i = at // inside of this string
+			end := i + 1
+			for end < at && b[end] != '"' {
+				if b[end] == '\\' {
+					end++
+				}
+				end++
+			}
+			if end++; end > at { // at lies inside of this string
+				i = at
 				break
 			}
 			colon := skipSpace(b, end)
