@@ -68,8 +68,10 @@ func (b *Batch) Add(e *event.Event) int {
 	return len(b.items) - 1
 }
 
-// Len returns the number of events, Size their bytes in stored form.
-func (b *Batch) Len() int  { return len(b.items) }
+// Len returns the number of events.
+func (b *Batch) Len() int { return len(b.items) }
+
+// Size returns the bytes of the events in stored form.
 func (b *Batch) Size() int { return len(b.data) }
 
 // Event returns the stored form of event i. It is valid until Reset.

@@ -75,7 +75,7 @@ func (r *rig) put(ctx context.Context, names ...string) []error {
 			first = errs[i]
 		}
 	}
-	if err != first {
+	if err != first { //nolint:errorlint // the very same error, not one that wraps it
 		r.t.Errorf("Put returned %v, the first event's error is %v", err, first)
 	}
 	return errs
