@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/eventsluice/sluice/internal/connector/settings"
+	"github.com/eventsluice/sluice/internal/connector/warehouse"
 )
 
 // Config are the settings of a PostgreSQL destination, as they stand in the
@@ -130,9 +131,10 @@ func (t table) create() string {
 // there, and is twice as fast up to 200 rows and as fast with 1000. It needs
 // one round trip, no transaction and no temporary table, and is prepared once.
 func (t table) insert() string {
-	return `INSERT INTO ` + t.String() + ` (id, type, name, user_id, anonymous_id, timestamp, received_at, source, data, context)
+	columns := strings.Join(warehouse.Columns[:], ", ")
+	return `INSERT INTO ` + t.String() + ` (` + columns + `)
 SELECT e.id, e.type, e.name, e.user_id, e.anonymous_id, e.timestamp, e.received_at, e.source, e.data::jsonb, e.context::jsonb
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::text[], $9::text[], $10::text[])
-	AS e(id, type, name, user_id, anonymous_id, timestamp, received_at, source, data, context)
+	AS e(` + columns + `)
 ON CONFLICT (id) DO NOTHING RETURNING id`
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/warehouse"
 )
 
 // Kind is the connector's name in the destinations file.
@@ -21,13 +22,6 @@ const Kind = "postgres"
 
 // version changes when the mapping of an event to a row changes.
 const version = "1"
-
-// Bounds of one call, which is one statement. More rows make no difference to
-// its speed.
-const (
-	maxEvents = 1000
-	maxBytes  = 8 << 20
-)
 
 // Connector writes events to one table.
 type Connector struct {
@@ -67,35 +61,12 @@ func (c *Connector) Version() string { return version }
 
 // Limits implements connector.Connector.
 func (c *Connector) Limits() connector.Limits {
-	return connector.Limits{MaxEvents: maxEvents, MaxConcurrency: int(c.pool.MaxConns), Dedups: true, Timeout: callTimeout}
+	return connector.Limits{MaxEvents: warehouse.MaxEvents, MaxConcurrency: int(c.pool.MaxConns), Dedups: true, Timeout: callTimeout}
 }
 
 // Plan implements connector.Connector. The payload of a call is its rows.
 func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
-	var plan connector.Plan
-	var rows []row
-	var indexes []int
-	size := 0
-	flush := func() {
-		if len(rows) > 0 {
-			plan.Calls = append(plan.Calls, connector.Call{Events: indexes, Payload: rows})
-			rows, indexes, size = nil, nil, 0
-		}
-	}
-	for i := range events {
-		r, fault := makeRow(&events[i].Event)
-		if fault != nil {
-			plan.Done = append(plan.Done, connector.Done{Event: i, Result: *fault})
-			continue
-		}
-		n := len(r.data) + len(r.context)
-		if len(rows) == maxEvents || size+n > maxBytes {
-			flush()
-		}
-		rows, indexes, size = append(rows, r), append(indexes, i), size+n
-	}
-	flush()
-	return plan
+	return warehouse.Plan(events, makeRow)
 }
 
 // Send implements connector.Connector.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/warehouse"
 	"github.com/eventsluice/sluice/internal/event"
 )
 
@@ -35,7 +36,7 @@ func makeRow(e *event.Event) (row, *connector.Result) {
 		id: e.ID, kind: withoutNUL(e.Type), name: withoutNUL(e.Name),
 		userID: optional(e.UserID), anonymousID: optional(e.AnonymousID), source: optional(e.Source),
 		timestamp: timestamp, receivedAt: receivedAt,
-		data: object(e.Data), context: contextOf(e),
+		data: string(escapedNUL(warehouse.Data(e))), context: string(escapedNUL(warehouse.Context(e))),
 	}, nil
 }
 
@@ -64,13 +65,6 @@ func optional(s string) *string {
 // withoutNUL replaces U+0000, which text cannot hold, by U+FFFD.
 func withoutNUL(s string) string { return strings.ReplaceAll(s, "\x00", "\ufffd") }
 
-func object(raw []byte) string {
-	if len(raw) == 0 {
-		return "{}"
-	}
-	return string(escapedNUL(raw))
-}
-
 // escapedNUL replaces the escape \u0000 in JSON, which jsonb cannot hold, by
 // \ufffd. JSON has no other way to write the character.
 func escapedNUL(raw []byte) []byte {
@@ -89,19 +83,6 @@ func escapedNUL(raw []byte) []byte {
 		i++ // over the character that the backslash escapes, another one perhaps
 	}
 	return out
-}
-
-// contextOf returns the context of an event as it is stored, with the unknown
-// members of the sent object under "extra".
-func contextOf(e *event.Event) string {
-	if len(e.Extra) == 0 {
-		return object(e.Context)
-	}
-	// Append alone knows how the two are joined; context is its last member.
-	only := event.Event{Context: e.Context, Extra: e.Extra}
-	prefix := len((&event.Event{}).Append(nil)) - len("{}}")
-	stored := only.Append(nil)
-	return object(stored[prefix : len(stored)-1])
 }
 
 // columnArrays turns rows into one array per column, the arguments of

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/warehouse"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
@@ -272,8 +273,8 @@ func (f *file) markDuplicates(ctx context.Context, rows []row, results []connect
 // statement returns the INSERT of 1<<power rows.
 func (f *file) statement(ctx context.Context, power int) (*sql.Stmt, error) {
 	if f.inserts[power] == nil {
-		values := "(" + strings.TrimSuffix(strings.Repeat("?,", len(columns)), ",") + "),"
-		statement, err := f.conn.PrepareContext(ctx, "INSERT INTO events ("+strings.Join(columns[:], ",")+") VALUES "+
+		values := "(" + strings.TrimSuffix(strings.Repeat("?,", len(warehouse.Columns)), ",") + "),"
+		statement, err := f.conn.PrepareContext(ctx, "INSERT INTO events ("+strings.Join(warehouse.Columns[:], ",")+") VALUES "+
 			strings.TrimSuffix(strings.Repeat(values, 1<<power), ",")+" ON CONFLICT(id) DO NOTHING")
 		if err != nil {
 			return nil, err

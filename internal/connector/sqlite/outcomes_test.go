@@ -15,6 +15,7 @@ import (
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/connectortest"
+	"github.com/eventsluice/sluice/internal/connector/warehouse"
 	"github.com/eventsluice/sluice/internal/event"
 )
 
@@ -86,7 +87,7 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 		for i := range got {
 			pointers[i] = &got[i]
 		}
-		if err := shell(t, path).QueryRow("SELECT "+strings.Join(columns[:], ",")+" FROM events WHERE id = ?", e.sent.ID).Scan(pointers...); err != nil {
+		if err := shell(t, path).QueryRow("SELECT "+strings.Join(warehouse.Columns[:], ",")+" FROM events WHERE id = ?", e.sent.ID).Scan(pointers...); err != nil {
 			t.Fatal(err)
 		}
 		if got != e.want {
@@ -291,28 +292,6 @@ func TestDefaultPathIsInTheDataFolder(t *testing.T) {
 	}
 	if _, err := New(nil, connector.Env{}); err == nil || !strings.HasPrefix(err.Error(), "path: ") {
 		t.Errorf("without folder and path: %v", err)
-	}
-}
-
-func TestPlanBoundsTheBytesOfACall(t *testing.T) {
-	t.Parallel()
-	c := open(t, filepath.Join(t.TempDir(), FileName))
-	big := connectortest.Plain(40)
-	for i := range big {
-		big[i].Event.Data = fmt.Appendf(nil, `{"x":%q}`, strings.Repeat("x", 300<<10))
-	}
-	plan := c.Plan(big)
-	if len(plan.Calls) < 2 {
-		t.Fatalf("%d calls for 12 MB", len(plan.Calls))
-	}
-	for _, call := range plan.Calls {
-		size := 0
-		for _, i := range call.Events {
-			size += len(big[i].Event.Data)
-		}
-		if size > maxBytes {
-			t.Errorf("call of %d bytes", size)
-		}
 	}
 }
 

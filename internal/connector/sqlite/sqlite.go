@@ -13,6 +13,7 @@ import (
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/settings"
+	"github.com/eventsluice/sluice/internal/connector/warehouse"
 )
 
 // Kind is the connector's name in the destinations file.
@@ -23,14 +24,6 @@ const version = "1"
 
 // FileName is the name of the warehouse in the data folder.
 const FileName = "warehouse.db"
-
-// Bounds of one call, which is one transaction. Its fsync costs as much as
-// some hundred rows, so fewer rows waste it; more add latency and memory, and
-// little speed.
-const (
-	maxEvents = 1000
-	maxBytes  = 8 << 20
-)
 
 // Config are the settings of a warehouse, as they stand in the destinations
 // file. All may be left out.
@@ -86,31 +79,12 @@ func (c *Connector) Version() string { return version }
 
 // Limits implements connector.Connector.
 func (c *Connector) Limits() connector.Limits {
-	return connector.Limits{MaxEvents: maxEvents, MaxConcurrency: 1, Dedups: true}
+	return connector.Limits{MaxEvents: warehouse.MaxEvents, MaxConcurrency: 1, Dedups: true}
 }
 
 // Plan implements connector.Connector. The payload of a call is its rows.
 func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
-	var plan connector.Plan
-	var rows []row
-	var indexes []int
-	size := 0
-	flush := func() {
-		if len(rows) > 0 {
-			plan.Calls = append(plan.Calls, connector.Call{Events: indexes, Payload: rows})
-			rows, indexes, size = nil, nil, 0
-		}
-	}
-	for i := range events {
-		e := &events[i].Event
-		n := len(e.Data) + len(e.Context) + len(e.Extra)
-		if len(rows) == maxEvents || size+n > maxBytes {
-			flush()
-		}
-		rows, indexes, size = append(rows, makeRow(e)), append(indexes, i), size+n
-	}
-	flush()
-	return plan
+	return warehouse.Plan(events, makeRow)
 }
 
 // Send implements connector.Connector.

@@ -1,0 +1,79 @@
+// Package warehouse is what the connectors to databases have in common: the
+// columns of the table events, and how events are cut into calls.
+package warehouse
+
+import (
+	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/event"
+)
+
+// Columns of the table events, in the order in which every warehouse has them.
+var Columns = [...]string{
+	"id", "type", "name", "user_id", "anonymous_id", "timestamp", "received_at", "source", "data", "context",
+}
+
+// Bounds of one call. A call costs as much as some hundred rows, so fewer rows
+// waste it; more add latency and memory, and little speed.
+const (
+	MaxEvents = 1000
+	MaxBytes  = 8 << 20
+)
+
+// Plan makes calls whose payload is a []Row of at most MaxEvents rows and
+// MaxBytes of data and context (one row may be larger). makeRow maps an event,
+// or returns the result of an event that the warehouse cannot have.
+func Plan[Row any](events []connector.Delivery, makeRow func(*event.Event) (Row, *connector.Result)) connector.Plan {
+	var (
+		plan    connector.Plan
+		rows    []Row
+		indexes []int
+		size    int
+	)
+	flush := func() {
+		if len(rows) > 0 {
+			plan.Calls = append(plan.Calls, connector.Call{Events: indexes, Payload: rows})
+			rows, indexes, size = nil, nil, 0
+		}
+	}
+	for i := range events {
+		e := &events[i].Event
+		row, refused := makeRow(e)
+		if refused != nil {
+			plan.Done = append(plan.Done, connector.Done{Event: i, Result: *refused})
+			continue
+		}
+		n := len(e.Data) + len(e.Context) + len(e.Extra)
+		if len(rows) == MaxEvents || size+n > MaxBytes {
+			flush()
+		}
+		if rows == nil {
+			left := min(MaxEvents, len(events)-i)
+			rows, indexes = make([]Row, 0, left), make([]int, 0, left)
+		}
+		rows, indexes, size = append(rows, row), append(indexes, i), size+n
+	}
+	flush()
+	return plan
+}
+
+// Data returns the data of an event, "{}" if it has none.
+func Data(e *event.Event) []byte { return orEmpty(e.Data) }
+
+// Context returns the context of an event as it is stored, with the members of
+// the sent object that Event does not know under "extra".
+func Context(e *event.Event) []byte {
+	if len(e.Extra) == 0 {
+		return orEmpty(e.Context)
+	}
+	// Append alone knows how the two are joined; context is its last member.
+	stored := (&event.Event{Context: e.Context, Extra: e.Extra}).Append(nil)
+	before := len((&event.Event{}).Append(nil)) - len("{}}")
+	return stored[before : len(stored)-len("}")]
+}
+
+func orEmpty(object []byte) []byte {
+	if len(object) == 0 {
+		return []byte("{}")
+	}
+	return object
+}
