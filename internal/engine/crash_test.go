@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -36,7 +37,7 @@ const crashWriters = 4
 // writeUntilKilled writes entries, letters and states for ever, and prints
 // each only when it was acknowledged.
 func writeUntilKilled(dir string) error {
-	e, err := Open(context.Background(), small(dir), slog.New(slog.DiscardHandler))
+	e, err := Open(context.Background(), crashConfig(dir), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -75,13 +76,35 @@ func writeUntilKilled(dir string) error {
 				say("state %d", state.Position)
 			}
 			if i%20 == 19 {
-				err = e.Events().census.save(context.Background())
+				err = settle(e.Events())
 			}
 		}
 		failed <- err
 	}()
 	return <-failed
 }
+
+// settle saves the census, as time does, and trims all but the newest entries.
+func settle(ev *Events) error {
+	ctx := context.Background()
+	last, err := ev.Last(ctx)
+	if err == nil {
+		err = ev.census.save(ctx)
+	}
+	if err == nil && last > keptEntries {
+		err = ev.Trim(ctx, last-keptEntries)
+	}
+	return err
+}
+
+// crashConfig has a budget that is half used up by keptEntries and some.
+func crashConfig(dir string) Config {
+	cfg := small(dir)
+	cfg.MaxBytes = 256 << 10
+	return cfg
+}
+
+const keptEntries = 50
 
 // acknowledged is what killed processes said was durable.
 type acknowledged struct {
@@ -156,21 +179,24 @@ func TestWhatWasAcknowledgedSurvivesAKill(t *testing.T) {
 // check opens the folder and compares.
 func (a *acknowledged) check(t *testing.T, dir string) {
 	t.Helper()
-	e, err := Open(t.Context(), small(dir), slog.New(slog.DiscardHandler))
+	e, err := Open(t.Context(), crashConfig(dir), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatalf("Open after a kill: %v", err)
 	}
 	defer shut(t, e)
 	ev := e.Events()
 
-	last, err := ev.Last(t.Context())
+	stats, err := ev.Stats(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var events uint64
+	events, err := ev.CountBefore(t.Context(), stats.First)
+	if err != nil {
+		t.Fatal(err)
+	}
 	newest := make(map[string]string) // by writer and run
 	found := 0
-	for _, entry := range read(t, ev, 0, int(last)) {
+	for _, entry := range read(t, ev, 0, int(stats.Entries)) {
 		events += uint64(len(entry.Records))
 		what, _, _ := strings.Cut(string(entry.Records[0].Data), "/")
 		if want, ok := a.entries[fmt.Sprintf("%d.0", entry.Position)]; ok {
@@ -185,12 +211,19 @@ func (a *acknowledged) check(t *testing.T, dir string) {
 		}
 		newest[writer] = what
 	}
+	for sequence := range a.entries {
+		position, _, _ := strings.Cut(sequence, ".")
+		if n, err := strconv.ParseUint(position, 10, 64); err != nil || n < stats.First {
+			delete(a.entries, sequence) // trimmed
+		}
+	}
 	if found != len(a.entries) {
 		t.Errorf("%d of %d acknowledged entries are there", found, len(a.entries))
 	}
 	if got := ev.Stored(); got != events {
-		t.Errorf("Stored() = %d, the stream holds %d events", got, events)
+		t.Errorf("Stored() = %d, the stream held %d events", got, events)
 	}
+	t.Logf("positions %d to %d retained, %d events stored, %d trimmed", stats.First, stats.Last, stats.Stored, stats.Trimmed)
 
 	q := e.Destination("crm").Parked()
 	there := make(map[string]bool)

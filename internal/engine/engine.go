@@ -48,7 +48,7 @@ type Config struct {
 	Retention time.Duration
 	// MaxMessageBytes is the most that the records of one entry, keys included,
 	// or one letter may take. It is also what one reader may hold in memory.
-	// Default 8 MiB; at most 31 MiB.
+	// Default 8 MiB less 64 KiB; at most 31 MiB.
 	MaxMessageBytes int
 	// MaxQueueBytes is the disk budget of each queue of letters, in bytes. A
 	// full queue refuses letters. Default: a quarter of MaxBytes.
@@ -66,9 +66,11 @@ type Config struct {
 }
 
 const (
-	defaultMaxBytes        = 8 << 30
-	defaultRetention       = 7 * 24 * time.Hour
-	defaultMaxMessageBytes = 8 << 20
+	defaultMaxBytes  = 8 << 30
+	defaultRetention = 7 * 24 * time.Hour
+	// With its overhead the most that the server takes without a warning
+	// (server.MAX_PAYLOAD_MAX_SIZE).
+	defaultMaxMessageBytes = 8<<20 - messageOverhead
 	// A record of the server's file store takes 32 MiB at most
 	// (server.rlBadThresh).
 	limitMaxMessageBytes = 31 << 20

@@ -33,6 +33,9 @@ const (
 	// retryWindow is how long a message is sent again under its id. What is
 	// left of dedupWindow covers a message that was on its way for long.
 	retryWindow = 20 * time.Second
+	// unsentWindow is how long a message that could not be sent is tried again:
+	// long enough for a reconnect, short enough for its sender to be told.
+	unsentWindow = 2 * time.Second
 	// ackTimeout is the wait for an acknowledgement before the message is sent
 	// again; an fsync on a busy disk takes up to some seconds.
 	ackTimeout = 5 * time.Second
@@ -193,7 +196,7 @@ func (ev *Events) fail(results []stream.Result, err error) error {
 func (ev *Events) publish(ctx context.Context, msg *nats.Msg) (position uint64, err error) {
 	first := time.Now()
 	sent := false // whether the message may have reached the stream
-	for {
+	for attempt := 1; ; attempt++ {
 		err := ctx.Err()
 		if err == nil {
 			err = ev.engine.host.ready()
@@ -210,13 +213,19 @@ func (ev *Events) publish(ctx context.Context, msg *nats.Msg) (position uint64, 
 			return 0, &fault.Error{Kind: fault.Unavailable, Detail: "the stream cannot be written",
 				RetryAfter: fullRetryAfter, Err: err}
 		}
-		if ctx.Err() != nil || time.Since(first) > retryWindow || ev.engine.writes.IsClosed() {
+		window := retryWindow
+		if !sent {
+			window = unsentWindow
+		}
+		if ctx.Err() != nil || time.Since(first) > window || ev.engine.writes.IsClosed() {
 			if sent {
 				return 0, &fault.Error{Kind: fault.Ambiguous, Detail: "the stream did not say whether it stored the events", Err: err}
 			}
 			return 0, &fault.Error{Kind: fault.Unavailable, Detail: "the stream is away", RetryAfter: time.Second, Err: err}
 		}
-		ev.log.Warn("no acknowledgement from the stream, sending again", slog.Any("error", err))
+		if attempt == 1 {
+			ev.log.Warn("no acknowledgement from the stream, sending again", slog.Any("error", err))
+		}
 		_ = retry.Sleep(ctx, 20*time.Millisecond) // a context that is done ends the next try
 	}
 }

@@ -17,18 +17,19 @@ import (
 	"github.com/eventsluice/sluice/internal/stream"
 )
 
-// lossyConn loses replies of the event stream: what a machine's crash or a
-// broken cable does to a remote one.
+// lossyConn loses acknowledgements: what a machine's crash or a broken cable
+// does to those of a remote server.
 type lossyConn struct {
 	net.Conn
-	lose *atomic.Int64 // how many acknowledgements are still to be lost
-	cut  bool          // break the connection instead of losing the reply alone
+	stream string        // begins the names of the streams whose acknowledgements are lost
+	lose   *atomic.Int64 // how many are still to be lost
+	cut    bool          // break the connection instead of losing the reply alone
 }
 
 func (c lossyConn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.Conn.Read(p)
-		if err != nil || !bytes.Contains(p[:n], []byte(`{"stream":"`+eventStream)) || c.lose.Add(-1) < 0 {
+		if err != nil || !bytes.Contains(p[:n], []byte(`{"stream":"`+c.stream)) || c.lose.Add(-1) < 0 {
 			return n, err
 		}
 		if c.cut {
@@ -38,12 +39,12 @@ func (c lossyConn) Read(p []byte) (int, error) {
 	}
 }
 
-// lossy is a configuration whose connections lose acknowledgements once *lose
-// is positive.
-func lossy(dir string, cut bool) (Config, *atomic.Int64) {
+// lossy is a configuration whose connections lose acknowledgements of a stream
+// once *lose is positive.
+func lossy(dir, stream string, cut bool) (Config, *atomic.Int64) {
 	cfg, lose := small(dir), new(atomic.Int64)
 	cfg.ackTimeout = 50 * time.Millisecond
-	cfg.wrapConn = func(c net.Conn) net.Conn { return lossyConn{Conn: c, lose: lose, cut: cut} }
+	cfg.wrapConn = func(c net.Conn) net.Conn { return lossyConn{Conn: c, stream: stream, lose: lose, cut: cut} }
 	return cfg, lose
 }
 
@@ -52,7 +53,7 @@ func TestAWriteWhoseAcknowledgementIsLostIsStoredOnce(t *testing.T) {
 	for _, cut := range []bool{false, true} {
 		t.Run(fmt.Sprintf("connection cut %t", cut), func(t *testing.T) {
 			t.Parallel()
-			cfg, lose := lossy(t.TempDir(), cut)
+			cfg, lose := lossy(t.TempDir(), eventStream, cut)
 			e := open(t, cfg)
 			ev := e.Events()
 			put(t, ev, records("before", 1))
@@ -74,7 +75,7 @@ func TestAWriteWhoseAcknowledgementIsLostIsStoredOnce(t *testing.T) {
 
 func TestAWriteWithoutAnAnswerInTimeIsAmbiguousAndCountedWhenFound(t *testing.T) {
 	t.Parallel()
-	cfg, lose := lossy(t.TempDir(), false)
+	cfg, lose := lossy(t.TempDir(), eventStream, false)
 	e := open(t, cfg)
 	ev := e.Events()
 	put(t, ev, records("before", 1))
@@ -430,5 +431,30 @@ func TestRecentGivesTheNewestFirst(t *testing.T) {
 		if err != nil || !slices.Equal(got, tt.want) {
 			t.Errorf("Recent(%d), stopped after %d: %v, %v; want %v", tt.limit, tt.stopAfter, got, err, tt.want)
 		}
+	}
+}
+
+func TestAReaderThatWaitsEndsWithTheEngine(t *testing.T) {
+	t.Parallel()
+	e := open(t, small(t.TempDir()))
+	r, err := e.Events().Open(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := r.Next(context.Background())
+		ended <- err
+	}()
+	shut(t, e)
+	if err := <-ended; fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("Next of an engine that was closed: %v, want unavailable", err)
+	}
+	if err := r.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	results, err := e.Events().PutRecords(t.Context(), records("late", 1))
+	if err != nil || fault.KindOf(results[0].Err) != fault.Unavailable {
+		t.Errorf("PutRecords on an engine that was closed: %v, %v, want unavailable", results, err)
 	}
 }

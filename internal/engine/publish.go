@@ -26,9 +26,11 @@ var (
 	errBroken = errors.New("the server cannot write its files")
 )
 
-// publisher sends messages and waits for their acknowledgements. It is what
-// jetstream.PublishMsg is, less two changes of goroutine and the decoding of
-// JSON, which are a third of the cost of a small write beside the disk's.
+// publisher sends messages and waits for their acknowledgements. It does what
+// jetstream.PublishMsg does with one change of goroutine less, which together
+// with a connection that does not collect writes saves a third of what a small
+// write costs beside the disk (48 to 31 µs of CPU). It also notices a server
+// that has stopped to answer.
 type publisher struct {
 	conn *nats.Conn
 	host *embedded

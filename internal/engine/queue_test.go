@@ -287,3 +287,45 @@ func TestASaveThatAnotherProcessOvertookIsAConflict(t *testing.T) {
 		t.Errorf("position %d stands, want that of the other process, 10", s.Position)
 	}
 }
+
+func TestAStateWhoseAcknowledgementIsLostIsSaved(t *testing.T) {
+	t.Parallel()
+	cfg, lose := lossy(t.TempDir(), stateName, false)
+	e := open(t, cfg)
+	d := e.Destination("crm")
+	lose.Store(1)
+	for i := range 3 {
+		if err := d.SaveState(t.Context(), delivery.State{Position: uint64(i)}); err != nil {
+			t.Fatalf("save %d: %v", i, err)
+		}
+	}
+	if left := lose.Load(); left > 0 {
+		t.Fatal("no acknowledgement was lost: the test proves nothing")
+	}
+	if s, ok, err := d.LoadState(t.Context()); !ok || err != nil || s.Position != 2 {
+		t.Errorf("LoadState: %+v, %t, %v; want position 2", s, ok, err)
+	}
+}
+
+func TestLettersWhoseAcknowledgementIsLostAreKeptOnce(t *testing.T) {
+	t.Parallel()
+	for _, cut := range []bool{false, true} {
+		t.Run(fmt.Sprintf("connection cut %t", cut), func(t *testing.T) {
+			t.Parallel()
+			cfg, lose := lossy(t.TempDir(), queueStreamPrefix, cut)
+			e := open(t, cfg)
+			q := e.Destination("crm").Dead()
+			lose.Store(2)
+			all := letters("7", 10)
+			if err := q.Put(t.Context(), all); err != nil {
+				t.Fatal(err)
+			}
+			if left := lose.Load(); left > 0 {
+				t.Fatal("no acknowledgement was lost: the test proves nothing")
+			}
+			if got := ids(t, q); len(got) != 10 || count(t, q) != 10 {
+				t.Errorf("the queue holds %v, want the 10 letters once", got)
+			}
+		})
+	}
+}

@@ -1,3 +1,5 @@
+//go:build unix
+
 package engine
 
 import (
@@ -7,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/stream"
 )
 
@@ -94,5 +95,3 @@ func BenchmarkQueue(b *testing.B) {
 		})
 	}
 }
-
-var _ deadletter.Queue
