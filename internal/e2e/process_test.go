@@ -30,6 +30,7 @@ type process struct {
 	out     output
 	gateway string
 	admin   string
+	killed  bool
 	done    chan struct{} // closed when it has ended
 	err     error         // how it ended, after done
 }
@@ -73,8 +74,9 @@ func launch(t *testing.T, dir string, env ...string) *process {
 		close(p.done)
 	}()
 	t.Cleanup(func() {
+		killed := p.killed
 		p.kill()
-		if t.Failed() {
+		if t.Failed() && !killed {
 			text := p.out.String()
 			t.Logf("sluice said, at its end:\n%s", text[max(0, len(text)-8<<10):])
 		}
@@ -165,8 +167,9 @@ func (p *process) stop() {
 	}
 }
 
-// kill ends the process as a power cut does.
+// kill ends the process as nothing can catch.
 func (p *process) kill() {
+	p.killed = true
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }

@@ -12,6 +12,10 @@ import (
 	"time"
 )
 
+// send.mjs sends batches of flushAt, and beforeCounted events before those that
+// it counts.
+const flushAt, beforeCounted = 20, 7
+
 // TestAnSDKFromNPMFindsItsEventsInTheWarehouse sends with
 // @segment/analytics-node as it comes from npm, and compares the warehouse
 // with what the SDK says that it sent.
@@ -29,7 +33,7 @@ func TestAnSDKFromNPMFindsItsEventsInTheWarehouse(t *testing.T) {
 		t.Fatalf("the SDK failed: %v\n%s%s", err, &stdout, &stderr)
 	}
 	sent := sdkEvents(t, &stdout)
-	if len(sent) != 107 {
+	if len(sent) != beforeCounted+100 {
 		t.Fatalf("the SDK sent %d events:\n%s", len(sent), &stderr)
 	}
 
@@ -38,16 +42,22 @@ func TestAnSDKFromNPMFindsItsEventsInTheWarehouse(t *testing.T) {
 		t.Errorf("%d sent, the ledger says %+v", len(sent), l)
 	}
 	rows := map[string]row{}
-	counted := map[string]float64{} // by user: the last one in the warehouse
+	// The SDK sends its batches at the same time, in any order; each is in order.
+	type batch struct {
+		user   string
+		number int
+	}
+	counted := map[batch]int{} // the last one in the warehouse
 	for _, r := range warehouse(t, p.dir) {
 		rows[r.id] = r
 		if r.name == "Counted" {
-			var data struct{ N float64 }
+			var data struct{ N int }
 			unmarshal(t, r.data, &data)
-			if last, ok := counted[r.userID]; ok && data.N <= last {
+			in := batch{user: r.userID, number: (beforeCounted + data.N) / flushAt}
+			if last, ok := counted[in]; ok && data.N <= last {
 				t.Errorf("%s: %v stands after %v", r.userID, data.N, last)
 			}
-			counted[r.userID] = data.N
+			counted[in] = data.N
 		}
 	}
 	if len(rows) != len(sent) {
