@@ -247,6 +247,25 @@ func TestStatementTimeoutIsRetryable(t *testing.T) {
 	}
 }
 
+// A connection pool between us and the server has no use for prepared
+// statements.
+func TestEventsArriveWithoutPreparedStatements(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"exec", "describe_exec", "cache_describe"} {
+		s := newServer(t)
+		s.url += "&default_query_exec_mode=" + mode
+		c := open(t, s, "")
+		deliveries := append(connectortest.Odd(), connectortest.Plain(3)...)
+		for _, want := range []connector.Class{connector.Delivered, connector.Duplicate} {
+			for i, r := range deliver(t, c, deliveries) {
+				if r.Class != want {
+					t.Errorf("%s: event %d is %s: %s", mode, i, r.Class, r.Message)
+				}
+			}
+		}
+	}
+}
+
 func TestCodesDecideTheOutcome(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]connector.Class{
