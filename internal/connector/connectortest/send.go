@@ -14,7 +14,7 @@ import (
 // patience is how long after the end of its context Send may take to return,
 // and how long it may take at all in a state that does not hang. It is long
 // because the machine may be busy: what it finds out is "never".
-const patience = 20 * time.Second
+var patience = 20 * time.Second
 
 // sendCall makes one call, checks its results, and fails if it outlives its
 // context by far.
