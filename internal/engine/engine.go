@@ -47,7 +47,7 @@ type Config struct {
 	// budget. Default 7 days.
 	Retention time.Duration
 	// MaxMessageBytes is the most that the records of one entry, keys included,
-	// or one letter may take. It is also what one reader may hold in memory.
+	// or one letter may take. A reader holds up to twice as much in memory.
 	// Default 8 MiB less 64 KiB; at most 31 MiB.
 	MaxMessageBytes int
 	// MaxQueueBytes is the disk budget of each queue of letters, in bytes. A

@@ -329,3 +329,26 @@ func TestLettersWhoseAcknowledgementIsLostAreKeptOnce(t *testing.T) {
 		})
 	}
 }
+
+// The client may drop messages of a reader that is slower than the server for
+// a moment; a scan begins anew where that happened.
+func TestAScanOfManyLettersGivesEachOnce(t *testing.T) {
+	t.Parallel()
+	e := open(t, small(t.TempDir()))
+	q := e.Destination("crm").Parked()
+	const n = 5000
+	if err := q.Put(t.Context(), letters("7", n)); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		got := ids(t, q)
+		for i, id := range got {
+			if want := fmt.Sprintf("7.%d.0", i); id != want {
+				t.Fatalf("letter %d of the scan is %s, want %s", i, id, want)
+			}
+		}
+		if len(got) != n {
+			t.Errorf("Scan gave %d letters, want %d", len(got), n)
+		}
+	}
+}

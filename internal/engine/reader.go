@@ -17,8 +17,8 @@ import (
 // reconnects is how a reader waits while the stream is away.
 var reconnects = retry.Policy{BaseDelay: 20 * time.Millisecond, MaxDelay: 2 * time.Second}
 
-// reader reads the event stream from a position. It holds at most what one
-// request brings (Engine.readAhead).
+// reader reads the event stream from a position. It holds at most what two
+// requests bring (see pull).
 type reader struct {
 	events *Events
 	// next is the position that must come next; 0 before the first entry of a
@@ -62,17 +62,16 @@ func gone(from, to uint64) error {
 // connect begins to read at next.
 func (r *reader) connect(ctx context.Context) error {
 	consumer, err := r.events.stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:   max(r.next, 1),
-		// A destination may be paused for long between two calls of Next.
-		InactiveThreshold: time.Hour,
+		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:       max(r.next, 1),
+		InactiveThreshold: inactive,
 		// Further attempts are Next's, which knows a context.
 		MaxResetAttempts: 1,
 	})
 	if err != nil {
 		return err
 	}
-	messages, err := consumer.Messages(pull(r.events.engine.readAhead())...)
+	messages, err := consumer.Messages(pull(r.events.engine.requestBytes())...)
 	if err != nil {
 		return err
 	}

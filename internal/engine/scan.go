@@ -13,25 +13,37 @@ const (
 	// scanPatience is how long a scan waits for the next message before it
 	// asks whether there still is one: messages can be deleted ahead of it.
 	scanPatience = time.Second
-	// pullMessages is the most messages that one request of a reader asks for.
-	pullMessages = 256
+	// pullMessages is the most messages that a reader holds.
+	pullMessages = 128
+	// heartbeat is how often the server says that a reader without messages is
+	// not forgotten; after two that are missed a reader begins anew.
+	heartbeat = time.Second
+	// inactive is when the server forgets a reader that takes nothing: a
+	// destination may be paused for long, a letter takes its time. Those of a
+	// process that has crashed go with it.
+	inactive = time.Hour
 )
 
-// pull are the options of a reader that holds at most one request's worth of
-// messages, each request bounded in bytes. The bound must hold the largest
-// message: a request that cannot be served would be repeated for ever.
+// pull are the options of a reader: at most pullMessages messages in memory,
+// asked for in requests of at most so many bytes. Half of the messages must be
+// taken before the next request, so that at most two requests' bytes are held.
+//
+// The bound must hold the largest message: a request that cannot be served
+// would be repeated for ever. And the next request must not wait until all is
+// taken: the client may overlook that it is due while the one before is still
+// being sent (checkPending in nats.go), and with nothing more to come it would
+// do so until the heartbeats are missed.
 func pull(maxBytes int) []jetstream.PullMessagesOpt {
 	return []jetstream.PullMessagesOpt{
 		jetstream.PullMaxMessagesWithBytesLimit(pullMessages, maxBytes),
-		// Ask again only when everything has been taken.
-		jetstream.PullThresholdMessages(1),
+		jetstream.PullThresholdMessages(pullMessages / 2),
 		jetstream.PullExpiry(30 * time.Second),
-		jetstream.PullHeartbeat(5 * time.Second),
+		jetstream.PullHeartbeat(heartbeat),
 	}
 }
 
-// readAhead is the most that one reader holds, in bytes.
-func (e *Engine) readAhead() int { return e.cfg.MaxMessageBytes + messageOverhead }
+// requestBytes is the most that one request of a reader brings.
+func (e *Engine) requestBytes() int { return e.cfg.MaxMessageBytes + messageOverhead }
 
 // scan calls yield for the messages of a stream, from a sequence number to the
 // newest at the time of the call, until yield returns false. With headersOnly
@@ -43,64 +55,82 @@ func (e *Engine) scan(ctx context.Context, s jetstream.Stream, from uint64, head
 		return fmt.Errorf("ask for the newest message: %w", err)
 	}
 	last := info.State.LastSeq
-	if info.State.Msgs == 0 || from > last {
+	if info.State.Msgs == 0 {
 		return nil
 	}
+	for next := max(from, 1); next <= last; {
+		begun := next
+		done, err := e.scanSome(ctx, s, next, headersOnly, func(m jetstream.Msg, sequence uint64, at time.Time) bool {
+			next = sequence + 1
+			return sequence <= last && yield(m, sequence, at) && sequence < last
+		})
+		if done || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if next == begun && err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errLost = errors.New("messages were lost between server and reader")
+
+// scanSome is scan until something goes wrong, which may be just that the
+// client has dropped messages. done says that there is no more to see.
+func (e *Engine) scanSome(ctx context.Context, s jetstream.Stream, from uint64, headersOnly bool,
+	yield func(m jetstream.Msg, sequence uint64, at time.Time) bool) (done bool, err error) {
 	c, err := s.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       max(from, 1),
+		OptStartSeq:       from,
 		AckPolicy:         jetstream.AckNonePolicy,
 		HeadersOnly:       headersOnly,
 		MemoryStorage:     true,
-		InactiveThreshold: time.Minute,
+		InactiveThreshold: inactive,
 	})
 	if err != nil {
-		return fmt.Errorf("create consumer: %w", err)
+		return false, fmt.Errorf("create consumer: %w", err)
 	}
 	defer func() {
-		// A consumer that stays behind goes after InactiveThreshold.
+		// One that stays behind goes after InactiveThreshold.
 		gone, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		_ = s.DeleteConsumer(gone, c.CachedInfo().Name)
 	}()
 	if c.CachedInfo().NumPending == 0 {
-		return nil
+		return true, nil
 	}
-	messages, err := c.Messages(pull(e.readAhead())...)
+	messages, err := c.Messages(pull(e.requestBytes())...)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer messages.Stop()
 	for read := uint64(0); ; {
 		wait, cancel := context.WithTimeout(ctx, scanPatience)
 		m, err := messages.Next(jetstream.NextContext(wait))
 		cancel()
-		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, context.DeadlineExceeded):
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			info, err := c.Info(ctx)
 			if err != nil {
-				return err
+				return false, err
 			}
 			if info.NumPending == 0 && info.Delivered.Consumer == read {
-				return nil
+				return true, nil
 			}
 			continue
-		default:
-			return err
+		}
+		if err != nil {
+			return false, err
 		}
 		md, err := m.Metadata()
 		if err != nil {
-			return err
+			return false, err
 		}
 		if read++; md.Sequence.Consumer != read {
-			return errors.New("messages were lost between server and reader")
+			return false, errLost
 		}
-		if md.Sequence.Stream > last || !yield(m, md.Sequence.Stream, md.Timestamp) ||
-			md.Sequence.Stream == last || md.NumPending == 0 {
-			return nil
+		if !yield(m, md.Sequence.Stream, md.Timestamp) || md.NumPending == 0 {
+			return true, nil
 		}
 	}
 }

@@ -71,7 +71,7 @@ func newEmbedded(cfg Config, log *slog.Logger) *embedded {
 			JetStreamMaxMemory:     64 << 20,
 			DisableJetStreamBanner: true,
 			MaxPayload:             int32(cfg.MaxMessageBytes + messageOverhead),
-			// A reader may be behind by what it asked for (readAhead); a
+			// A reader may be behind by what it asked for (see pull); a
 			// connection that carries many readers must not be cut for it.
 			MaxPending: 1 << 30,
 			MaxConn:    16,
