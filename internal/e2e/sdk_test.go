@@ -10,6 +10,8 @@ import (
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/eventsluice/sluice/internal/testenv"
 )
 
 // send.mjs sends batches of flushAt, and beforeCounted events before those that
@@ -150,10 +152,9 @@ func nodeModules(t *testing.T) {
 	if os.Getenv("CI") == "true" {
 		lacks = t.Fatalf
 	}
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			lacks("there is no %s: install Node.js 18 or later", program)
-		}
+	testenv.Node(t)
+	if _, err := exec.LookPath("npm"); err != nil {
+		lacks("npm is not installed (no npm in PATH)")
 	}
 	if _, err := os.Stat(filepath.Join("node", "node_modules", ".package-lock.json")); err == nil {
 		return
