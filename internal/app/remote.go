@@ -95,7 +95,7 @@ func OpenDesk(ctx context.Context, s Settings, quarantine bool) (desk deadletter
 	if err := dataFolderExists(s); err != nil {
 		return nil, nil, err
 	}
-	e, err := engine.Open(ctx, engine.Config{Dir: s.DataDir, MaxBytes: int64(s.DiskLimit), Retention: s.Retention}, quietLogger())
+	e, err := engine.Open(ctx, engineConfig(s), quietLogger())
 	if err != nil {
 		return nil, nil, err
 	}

@@ -35,6 +35,12 @@ import (
 var ErrSaid = errors.New("already reported")
 
 const (
+	// maxWriteBytes is the most that one write to the stream carries: some
+	// thousands of events, more than arrive during an fsync. A message has room
+	// for it and its frame, and for the letter of the largest event; a reader
+	// holds two of them in memory.
+	maxWriteBytes   = 2 << 20
+	maxMessageBytes = 3 << 20
 	// documentInterval is how soon an edited document is in force.
 	documentInterval = time.Second
 	// trimInterval is how often settled events are considered for discarding,
@@ -80,11 +86,7 @@ func serve(ctx context.Context, s Settings, deliver bool, out, errs io.Writer) (
 		return err
 	}
 	p := &program{settings: s, log: log, intake: &ledger.Intake{}}
-	p.engine, err = engine.Open(ctx, engine.Config{
-		Dir:       s.DataDir,
-		MaxBytes:  int64(s.DiskLimit),
-		Retention: s.Retention,
-	}, log)
+	p.engine, err = engine.Open(ctx, engineConfig(s), log)
 	if err != nil {
 		return err
 	}
@@ -100,6 +102,15 @@ func serve(ctx context.Context, s Settings, deliver bool, out, errs io.Writer) (
 		p.runners = nil
 	}
 	return p.run(ctx, made, out)
+}
+
+func engineConfig(s Settings) engine.Config {
+	return engine.Config{
+		Dir:             s.DataDir,
+		MaxBytes:        int64(s.DiskLimit),
+		Retention:       s.Retention,
+		MaxMessageBytes: maxMessageBytes,
+	}
 }
 
 // open reads the documents and makes the stages. It starts nothing.
@@ -132,6 +143,7 @@ func (p *program) open(ctx context.Context) (err error) {
 	p.producer, err = producer.New(p.engine.Events(), p.intake, producer.Config{
 		// JetStream verifies what it stores, and only this module reads it.
 		Format:           stream.Framed,
+		MaxCallBytes:     maxWriteBytes,
 		MaxBufferedBytes: int(s.MemoryLimit / 8),
 	})
 	if err != nil {
