@@ -221,6 +221,45 @@ func TestARecordThatNobodyWaitsForIsGivenUpOnlyIfItIsKnownNotToBeStored(t *testi
 	}
 }
 
+func TestARecordWhoseSendersLeftWhileItRestedIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, producer.Config{}, func(s streamtest.Stream) streamtest.Stream {
+			return streamtest.Throttle(s, 1, time.Minute)
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		r.put(ctx, "ann/1")
+		time.Sleep(2 * time.Minute)
+		if got := r.stored(); len(got) != 0 {
+			t.Errorf("stored %v a minute after its sender was told otherwise", got)
+		}
+		r.wantIntake(0, 1)
+	})
+}
+
+func TestPartsOfARecordThatWasTooLargeAreGivenUpLikeTheWhole(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, producer.Config{}, func(s streamtest.Stream) streamtest.Stream {
+			return streamtest.Slow(streamtest.FailRecords(s, func(call, _ int, _ stream.Record) error {
+				if call == 1 {
+					return fault.New(fault.TooLarge, "limit")
+				}
+				return fault.New(fault.Unavailable, "away")
+			}), time.Second)
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		r.put(ctx, "ann/1", "ann/2", "ann/3") // its sender leaves during the first call
+		time.Sleep(time.Minute)
+		r.wantIntake(0, 3)
+		if s := r.p.Stats(); s.Calls != 1 {
+			t.Errorf("%d calls, want one: nobody waits for the parts", s.Calls)
+		}
+	})
+}
+
 func TestStoppingWritesWhatWasTaken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
