@@ -242,7 +242,6 @@ func (x *exchange) unzstd(limit int64) bool {
 		return true
 	}
 	zr := <-x.edge.unzstd
-	defer func() { x.edge.unzstd <- zr }()
 	if zr == nil {
 		var err error
 		// With a concurrency of one it has no goroutines.
@@ -251,7 +250,10 @@ func (x *exchange) unzstd(limit int64) bool {
 			panic(err) // a fault of the options above
 		}
 	}
-	defer zr.Reset(nil) //nolint:errcheck // it lets go of x.wire
+	defer func() {
+		_ = zr.Reset(nil) // it lets go of x.wire
+		x.edge.unzstd <- zr
+	}()
 	if err := zr.Reset(bytes.NewReader(x.wire)); err != nil {
 		return x.badEncoding("zstd", err)
 	}

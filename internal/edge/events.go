@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -89,7 +90,7 @@ func (x *exchange) tooManyEvents() bool {
 // notJSON answers that the body as a whole cannot be read.
 func (x *exchange) notJSON(err error) bool {
 	detail := err.Error()
-	if invalid, ok := err.(*event.Invalid); ok {
+	if invalid, ok := errors.AsType[*event.Invalid](err); ok {
 		detail = invalid.Detail
 		if invalid.Pointer != "" {
 			detail = invalid.Pointer + ": " + detail
@@ -187,8 +188,9 @@ func (x *exchange) reject(r reject) {
 // here on each event is accepted or rejected, once.
 func (x *exchange) count() bool {
 	n := len(x.slots)
+	wait := x.key.Limit().Take(x.start, n)
 	x.edge.intake.Received(n)
-	if wait := x.key.Limit().Take(x.start, n); wait > 0 {
+	if wait > 0 {
 		x.edge.intake.Rejected(ledger.RateLimited, n)
 		return x.rateLimited(wait)
 	}

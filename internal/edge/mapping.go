@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -94,7 +95,7 @@ func (m *mapping) event(raw []byte, ev *event.Event) *event.Invalid {
 }
 
 func asInvalid(err error) *event.Invalid {
-	if invalid, ok := err.(*event.Invalid); ok {
+	if invalid, ok := errors.AsType[*event.Invalid](err); ok {
 		return invalid
 	}
 	return &event.Invalid{Code: event.CodeInvalidJSON, Detail: err.Error()}

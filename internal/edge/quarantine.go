@@ -125,10 +125,7 @@ func (e *Edge) revalidate(l *deadletter.Letter) (event.Event, error) {
 	} else {
 		var err error
 		if ev, err = event.ParseSent(raw, e.cfg.Limits); err != nil {
-			invalid, _ = err.(*event.Invalid)
-			if invalid == nil {
-				invalid = &event.Invalid{Code: event.CodeInvalidJSON, Detail: err.Error()}
-			}
+			invalid = asInvalid(err)
 		}
 	}
 	if invalid != nil {

@@ -128,7 +128,7 @@ func newKeys(list []*Key, previous *Keys) *Keys {
 		}
 	}
 	for _, k := range list {
-		hex.Decode(k.hash[:], []byte(k.SHA256)) //nolint:errcheck // validated
+		_, _ = hex.Decode(k.hash[:], []byte(k.SHA256)) // Parse has validated it
 		if k.Source == "" {
 			k.Source = k.ID
 		}
