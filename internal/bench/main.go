@@ -52,6 +52,7 @@ type options struct {
 	only     string
 	serverAt int
 	loadAt   int
+	profiles string
 }
 
 func main() {
@@ -83,6 +84,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&o.only, "only", "", "only the workloads whose name contains this")
 	flags.IntVar(&o.serverAt, "server-cpu", o.serverAt, "core of the server")
 	flags.IntVar(&o.loadAt, "load-cpu", o.loadAt, "core of the load")
+	flags.StringVar(&o.profiles, "profiles", "", "folder for a CPU profile of sluice in each workload; taking it costs a little")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -94,8 +96,13 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 
 // compare runs every workload against both servers and prints the table.
 func compare(ctx context.Context, o options, out io.Writer) error {
-	if err := os.MkdirAll(o.dir, 0o755); err != nil {
-		return err
+	for _, dir := range []string{o.dir, o.profiles} {
+		if dir == "" {
+			continue
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
 	}
 	dir, err := os.MkdirTemp(o.dir, "bench-")
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -109,8 +110,13 @@ func runSluice(ctx context.Context, o options, self, dir string, w workload) (r 
 	if err != nil {
 		return r, err
 	}
+	profiled := make(chan error, 1)
+	go func() { profiled <- o.takeProfile(ctx, place.Admin, w) }()
 	before := cpuOf(cmd.Process.Pid)
 	if r.measured, err = runLoad(ctx, o, self, w, gateway.Host, key); err != nil {
+		return r, err
+	}
+	if err := <-profiled; err != nil {
 		return r, err
 	}
 	if err := settle(ctx, place.Admin, r.AllEvents); err != nil {
@@ -118,6 +124,33 @@ func runSluice(ctx context.Context, o options, self, dir string, w workload) (r 
 	}
 	r.cpu = (cpuOf(cmd.Process.Pid) - before) / time.Duration(r.AllEvents)
 	return r, nil
+}
+
+// takeProfile writes a CPU profile of the measured time of a workload, if that
+// was asked for. A later round replaces it.
+func (o options) takeProfile(ctx context.Context, admin string, w workload) error {
+	if o.profiles == "" {
+		return nil
+	}
+	seconds := max(1, int((o.warmup + o.duration).Seconds()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", admin, seconds), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("profile: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("profile: %s", resp.Status)
+	}
+	file, err := os.Create(filepath.Join(o.profiles, fmt.Sprintf("%d-connections-%d-events.pprof", w.connections, w.perRequest)))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, resp.Body)
+	return errors.Join(err, file.Close())
 }
 
 // writeDocuments makes a key with limits that are on and never reached, and a
