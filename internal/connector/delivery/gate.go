@@ -41,7 +41,9 @@ type gate struct {
 	// probing is true while a probe is out; fresh is whether the last one
 	// carried an event that had not been tried before.
 	probing, fresh bool
-	changed        chan struct{} // closed at each change
+	// freshWaiting is how many lanes wait with events not tried before.
+	freshWaiting int
+	changed      chan struct{} // closed at each change
 }
 
 type cause uint8
@@ -89,8 +91,13 @@ const (
 	wait
 )
 
-// ask returns what may be done now. After probe, report must be called.
-func (g *gate) ask(now time.Time) turn {
+// yield is how long a lane without fresh events lets one that has some go
+// first.
+const yield = 10 * time.Millisecond
+
+// ask returns what may be done now by a lane that has fresh events or not.
+// After probe, report must be called.
+func (g *gate) ask(now time.Time, hasFresh bool) turn {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -100,9 +107,18 @@ func (g *gate) ask(now time.Time) turn {
 		return turn{kind: wait, changed: g.changed}
 	case now.Before(g.until):
 		return turn{kind: wait, until: g.until, changed: g.changed}
+	case !g.fresh && !hasFresh && g.freshWaiting > 0 && now.Before(g.until.Add(yield)):
+		return turn{kind: wait, until: g.until.Add(yield), changed: g.changed}
 	}
 	g.probing = true
 	return turn{kind: probe, fresh: !g.fresh}
+}
+
+// waits says that a lane with fresh events begins (1) or ends (-1) to wait.
+func (g *gate) waits(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.freshWaiting += n
 }
 
 func (g *gate) isOpen() bool {

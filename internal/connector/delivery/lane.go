@@ -103,7 +103,7 @@ func (l *lane) run(ctx, calls context.Context) error {
 		next := l.holds.next()
 		due := next != nil && !next.letters[0].due.After(now)
 		if len(l.fresh) > 0 || due {
-			t := l.r.gate.ask(now)
+			t := l.r.gate.ask(now, len(l.fresh) > 0)
 			if t.kind != wait {
 				if err := l.turn(ctx, calls, t, due); err != nil {
 					return err
@@ -119,11 +119,17 @@ func (l *lane) run(ctx, calls context.Context) error {
 		} else {
 			timer.Reset(until.Sub(now))
 		}
+		if len(l.fresh) > 0 {
+			l.r.gate.waits(1)
+		}
 		select {
 		case <-l.news:
 		case <-changed:
 		case <-timer.C:
 		case <-ctx.Done():
+		}
+		if len(l.fresh) > 0 {
+			l.r.gate.waits(-1)
 		}
 	}
 }

@@ -93,6 +93,11 @@ func (r *Runner) operate(ctx context.Context, o deadletter.Order, report func(de
 		return p, ctx.Err()
 	}
 	select {
+	case <-r.done:
+		return p, stopped
+	default:
+	}
+	select {
 	case r.operator <- struct{}{}:
 		defer func() { <-r.operator }()
 	case <-ctx.Done():

@@ -16,8 +16,11 @@ type round struct {
 	stop    context.Context // done when no more calls may begin
 	isProbe bool            // and the gate does not know yet how it went
 	holds   []*hold         // that are out
-	// unsent events go back to where they came from.
+	// unsent events go back to where they came from. halted is true once there
+	// are any: what stands behind them must not overtake them, also if the
+	// gate opens again in the meantime.
 	unsent []*item
+	halted bool
 }
 
 // maxGone bounds the letters that a State names.
@@ -72,13 +75,14 @@ func (d *round) end() {
 	}
 }
 
-// mayCall reports whether the gate lets another call through.
+// mayCall reports whether another call may be made in this round.
 func (d *round) mayCall() bool {
-	return d.stop.Err() == nil && (d.isProbe || d.r.gate.isOpen())
+	return !d.halted && d.stop.Err() == nil && (d.isProbe || d.r.gate.isOpen())
 }
 
 // putBack keeps events for later. Parked ones are still in their hold.
 func (d *round) putBack(items []*item) {
+	d.halted = true
 	for _, it := range items {
 		if it.hold == nil {
 			d.unsent = append(d.unsent, it)
@@ -261,6 +265,9 @@ func (d *round) settle(items []*item, results []connector.Result, called bool) (
 	var dropped map[*item]bool
 	now := time.Now()
 	delay, delayFor, delayFloor := time.Duration(0), -1, time.Duration(0)
+	// A call that was refused says nothing about its events: those it failed
+	// for go back together, so that none of a key stays in front of another.
+	refused := slices.ContainsFunc(results, func(r connector.Result) bool { return r.Class == connector.Auth })
 	for i, it := range items {
 		res := &results[i]
 		switch {
@@ -272,7 +279,7 @@ func (d *round) settle(items []*item, results []connector.Result, called bool) (
 				dropped[it] = true
 			}
 			settled = append(settled, it)
-		case res.Class == connector.Auth:
+		case res.Class == connector.Auth, refused && res.Class != connector.Permanent && res.Class != connector.TooLarge:
 			d.putBack([]*item{it})
 			d.postpone(it, now)
 			changed = true

@@ -97,7 +97,7 @@ func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.R
 	defer c.mu.Unlock()
 	c.calls++
 	for i := range min(len(results), len(events)) {
-		if results[i].Class == connector.Delivered {
+		if class := results[i].Class; class == connector.Delivered || class == connector.Duplicate {
 			c.take(events[i].Event.ID)
 		}
 	}

@@ -155,6 +155,13 @@ func (s *Store) Letters() (parked, dead []deadletter.Letter) {
 	return s.parked.all(), s.dead.all()
 }
 
+// WasDead reports whether an event has ever been a dead letter.
+func (s *Store) WasDead(eventID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dead.ever[eventID]
+}
+
 func clone[T any](v T) T {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -171,6 +178,7 @@ func clone[T any](v T) T {
 type queue struct {
 	cursor  uint64
 	letters map[string]stored
+	ever    map[string]bool // ids of the events of all letters there have been
 }
 
 type stored struct {
@@ -187,7 +195,7 @@ func (s *stored) letter() (l deadletter.Letter) {
 
 func (q *queue) put(letters []deadletter.Letter) {
 	if q.letters == nil {
-		q.letters = map[string]stored{}
+		q.letters, q.ever = map[string]stored{}, map[string]bool{}
 	}
 	for _, l := range letters {
 		text, err := json.Marshal(l)
@@ -195,6 +203,7 @@ func (q *queue) put(letters []deadletter.Letter) {
 			panic(err)
 		}
 		q.cursor++
+		q.ever[l.EventID] = true
 		q.letters[l.ID] = stored{cursor: q.cursor, text: text}
 	}
 }

@@ -1,0 +1,240 @@
+package delivery_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/delivery"
+	"github.com/eventsluice/sluice/internal/connector/delivery/deliverytest"
+	"github.com/eventsluice/sluice/internal/retry"
+)
+
+// sim is a destination with moods of its own, and what it saw.
+type sim struct {
+	mu     sync.Mutex
+	rnd    *rand.Rand
+	weight [9]int // of the classes, changed from time to time
+	// excused events were dropped or refused, and are so after a crash only
+	// if the destination is of the same mind.
+	excused map[string]bool
+	gone    bool // the process that calls is dead: it hears and tells nothing
+}
+
+func (m *sim) pick() connector.Class {
+	total := 0
+	for _, w := range m.weight {
+		total += w
+	}
+	n := m.rnd.IntN(total)
+	for c, w := range m.weight {
+		if n -= w; n < 0 {
+			return connector.Class(c)
+		}
+	}
+	panic("unreachable")
+}
+
+func (m *sim) answer(ctx context.Context, events []connector.Delivery) []connector.Result {
+	m.mu.Lock()
+	wait := time.Duration(m.rnd.IntN(int(50 * time.Millisecond)))
+	if m.rnd.IntN(200) == 0 {
+		wait = time.Minute // longer than the timeout
+	}
+	m.mu.Unlock()
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+		return results(len(events), connector.Ambiguous)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.gone {
+		return results(len(events), connector.Ambiguous)
+	}
+	whole := m.rnd.IntN(2) == 0
+	class := m.pick()
+	rs := results(len(events), class)
+	failed := map[string]bool{}
+	for i, e := range events {
+		if !whole {
+			class = m.pick()
+		}
+		key := e.Event.PartitionKey()
+		if failed[key] {
+			class = connector.Retryable
+		}
+		rs[i].Class = class
+		switch class {
+		case connector.Delivered, connector.Duplicate:
+		case connector.Dropped, connector.Permanent:
+			m.excused[e.Event.ID] = true
+		case connector.Throttled:
+			rs[i].RetryAfter = time.Duration(m.rnd.IntN(3)) * time.Second
+			failed[key] = true
+		default:
+			failed[key] = true
+		}
+	}
+	return rs
+}
+
+func (m *sim) set(weight [9]int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.weight = weight
+}
+
+// fair is a mood in which everything ends, the others make trouble.
+var (
+	fair  = [9]int{connector.Delivered: 1}
+	moods = [][9]int{
+		{connector.Delivered: 10, connector.Retryable: 1, connector.Permanent: 1, connector.Duplicate: 1, connector.Dropped: 1},
+		{connector.Delivered: 5, connector.Retryable: 5, connector.Ambiguous: 2, connector.TooLarge: 2},
+		{connector.Retryable: 1},
+		{connector.Delivered: 3, connector.Throttled: 2},
+		{connector.Auth: 1, connector.Delivered: 1},
+		{connector.Permanent: 1, connector.Delivered: 2},
+	}
+)
+
+func TestSimulation(t *testing.T) {
+	t.Parallel()
+	seeds := 40
+	if testing.Short() {
+		seeds = 5
+	}
+	start := uint64(time.Now().UnixNano())
+	for i := range seeds {
+		seed := start + uint64(i)
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { simulate(t, seed) })
+		})
+	}
+}
+
+func simulate(t *testing.T, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	s := newScene(t)
+	s.cfg = delivery.Config{
+		Destination: "crm", Concurrency: 1 + rnd.IntN(4), MaxPendingEvents: 20 + rnd.IntN(200), MaxParked: 20 + rnd.IntN(100),
+		Retry: retry.Policy{MaxAttempts: 2 + rnd.IntN(8), BaseDelay: 100 * time.Millisecond, MaxDelay: 10 * time.Second},
+	}
+	s.conn.Bounds = connector.Limits{MaxEvents: 1 + rnd.IntN(20), Timeout: 10 * time.Second}
+	s.conn.PerCall = rnd.IntN(8)
+	m := &sim{rnd: rand.New(rand.NewPCG(seed, 2)), weight: fair, excused: map[string]bool{}}
+	s.conn.Answer(m.answer)
+	names := []string{"a", "b", "noise"}
+	s.route = deliverytest.Route{Wants: func(name string) bool { return name != "noise" }}
+
+	failRnd, failMu := rand.New(rand.NewPCG(seed, 3)), sync.Mutex{}
+	begin := func() {
+		p := s.disk.Open()
+		p.Fail = func(deliverytest.Op) deliverytest.Outcome {
+			failMu.Lock()
+			defer failMu.Unlock()
+			if failRnd.IntN(10) == 0 {
+				return deliverytest.Outcome(failRnd.IntN(3))
+			}
+			return deliverytest.OK
+		}
+		m.mu.Lock()
+		m.gone = false
+		m.mu.Unlock()
+		s.startAs(p)
+	}
+	keys := map[string]string{} // of the events, by id
+	var ids []string
+	begin()
+	entries := 60
+	biggest := 30
+	for range entries {
+		var batch [][]byte
+		for range 1 + rnd.IntN(biggest) {
+			id := fmt.Sprintf("e%05d", len(ids))
+			user := fmt.Sprintf("u%d", rnd.IntN(12))
+			name := names[rnd.IntN(len(names))]
+			keys[id] = user
+			ids = append(ids, id)
+			batch = append(batch, deliverytest.Event(id, name, user))
+		}
+		s.stream.Append(batch...)
+		time.Sleep(time.Duration(rnd.IntN(int(2 * time.Second))))
+		s.checkEquations()
+		c := s.runner.Counts()
+		if limit := s.cfg.MaxPendingEvents + biggest; c.Waiting > uint64(limit) {
+			t.Errorf("%d events wait in memory, the bound is %d", c.Waiting, limit)
+		}
+		if limit := s.cfg.MaxParked + s.cfg.MaxPendingEvents + biggest; c.Retrying > uint64(limit) {
+			t.Errorf("%d events are parked, the bound is %d", c.Retrying, limit)
+		}
+		s.checkRecoverable()
+		switch rnd.IntN(12) {
+		case 0:
+			m.mu.Lock()
+			m.gone = true
+			m.mu.Unlock()
+			s.crash()
+			s.checkRecoverable()
+			begin()
+		case 1:
+			s.cancel() // calls that take longer than the drain are given up
+			<-s.ended
+			begin()
+		case 2, 3:
+			m.set(moods[rnd.IntN(len(moods))])
+		case 4:
+			s.runner.Wake()
+		}
+	}
+	m.set(fair)
+	time.Sleep(3 * time.Hour)
+	s.checkEquations()
+	c := s.runner.Counts()
+	if c.Waiting+c.Retrying != 0 || c.Seen != uint64(len(ids)) {
+		t.Errorf("the end: %+v, %+v", c, s.runner.Status())
+	}
+	parked, dead := s.disk.Letters()
+	if len(parked) != 0 {
+		t.Errorf("%d letters are parked at the end", len(parked))
+	}
+	if n := s.runner.Status().Residual; n != 0 {
+		t.Errorf("residual %d", n)
+	}
+	for _, l := range dead {
+		m.excused[l.EventID] = true
+	}
+	s.checkEnd(ids, keys, m.excused)
+	s.stop()
+	s.checkDisk()
+}
+
+// checkEnd looks at the order in which the events of each key were taken for
+// the first time, but for those that were dead letters in between.
+func (s *scene) checkEnd(ids []string, keys map[string]string, excused map[string]bool) {
+	s.t.Helper()
+	first := map[string]int{}
+	for i, id := range s.conn.Order() {
+		if _, again := first[id]; !again {
+			first[id] = i
+		}
+	}
+	last, lastID := map[string]int{}, map[string]string{}
+	for _, id := range ids {
+		at, taken := first[id]
+		if !taken || excused[id] || s.disk.WasDead(id) {
+			continue
+		}
+		key := keys[id]
+		if at < last[key] {
+			s.t.Errorf("%s of %s was taken before %s", id, key, lastID[key])
+		}
+		last[key], lastID[key] = at, id
+	}
+}
