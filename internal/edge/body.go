@@ -56,17 +56,10 @@ func (e *Edge) release(n int64) {
 	}
 }
 
-// watchSender sets the time by which the body must be there; then a sender
-// that stalls is given up. It is called before anything that can end the
-// request: the server reads the rest of a refused body too, to throw it away.
-func (x *exchange) watchSender() {
-	if x.req.ContentLength != 0 {
-		x.setReadDeadline(x.start.Add(x.edge.cfg.BodyTimeout))
-	}
-}
-
-// setReadDeadline moves the deadline of the sender. Not every writer can (those
-// of tests cannot), and then the server's own limits must do.
+// setReadDeadline moves the deadline of the sender, which Server sets to
+// BodyTimeout for every request: a sender that stalls is given up, also while
+// the server reads the rest of a refused body to throw it away. Not every
+// writer can move it (those of tests cannot), and then that must do.
 func (x *exchange) setReadDeadline(t time.Time) {
 	_ = http.NewResponseController(x.ResponseWriter).SetReadDeadline(t)
 }
@@ -89,11 +82,6 @@ func (x *exchange) readBody(limit int64) bool {
 	}
 	if !x.readWire(into, length, limit) {
 		return false
-	}
-	// The sender has done its part. A deadline in the past would be taken for
-	// a lost connection while the events are stored.
-	if length != 0 {
-		x.setReadDeadline(time.Time{})
 	}
 	switch encoding {
 	case gzipped:

@@ -69,6 +69,7 @@ type Edge struct {
 	addresses *addressTable
 	logged    *rate.Limiter // of lines about requests that were not served
 	inFlight  atomic.Int64
+	patience  atomic.Pointer[patience]
 	stats     counters
 }
 
@@ -94,7 +95,8 @@ func New(s Stream, q Quarantine, keys func() *source.Keys, intake *ledger.Intake
 	return e, nil
 }
 
-// Handler returns the gateway's routes.
+// Handler returns the gateway's routes. A server of it that is not made by
+// Server must set the same limits.
 func (e *Edge) Handler() http.Handler { return e }
 
 // Server returns a server of the gateway with the limits of its configuration
@@ -103,9 +105,11 @@ func (e *Edge) Server() *http.Server {
 	return &http.Server{
 		Handler:           e,
 		ReadHeaderTimeout: e.cfg.HeaderTimeout,
-		IdleTimeout:       e.cfg.IdleTimeout,
-		MaxHeaderBytes:    e.cfg.MaxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
+		// The handler moves it for bodies that take long for their size.
+		ReadTimeout:    e.cfg.BodyTimeout,
+		IdleTimeout:    e.cfg.IdleTimeout,
+		MaxHeaderBytes: e.cfg.MaxHeaderBytes,
+		ErrorLog:       slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 	}
 }
 

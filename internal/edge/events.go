@@ -211,9 +211,7 @@ func (x *exchange) store() (accepted, failed int, why error) {
 	if n == 0 {
 		return 0, 0, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), x.edge.cfg.StoreTimeout)
-	defer cancel()
-	err := x.edge.stream.Put(ctx, &x.batch)
+	err := x.edge.stream.Put(x.edge.storeContext(), &x.batch)
 	if err == nil {
 		return n, 0, nil
 	}
@@ -249,6 +247,29 @@ func (x *exchange) store() (accepted, failed int, why error) {
 	}
 	slices.SortFunc(x.rejects, func(a, b reject) int { return a.index - b.index })
 	return accepted, failed, why
+}
+
+// patience is a context that the requests of a short while share: a timer of
+// its own would cost a request as much as reading its event.
+type patience struct {
+	ctx   context.Context
+	until time.Time // no request that begins later may use it
+}
+
+// patienceStep is how much longer than StoreTimeout a request may wait at most.
+const patienceStep = 50 * time.Millisecond
+
+// storeContext returns a context that ends after StoreTimeout, or up to
+// patienceStep later.
+func (e *Edge) storeContext() context.Context {
+	now := time.Now()
+	if p := e.patience.Load(); p != nil && now.Before(p.until) {
+		return p.ctx
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.StoreTimeout+patienceStep)
+	context.AfterFunc(ctx, cancel) // it ends by itself, and nobody else ends it
+	e.patience.Store(&patience{ctx: ctx, until: now.Add(patienceStep)})
+	return ctx
 }
 
 // answer tells the sender of POST /v1/events what became of each event.

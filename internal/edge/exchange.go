@@ -76,7 +76,6 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := e.exchanges.Get().(*exchange)
 	x.begin(w, r)
 	defer x.end()
-	x.watchSender()
 	if r.Method == http.MethodOptions {
 		x.preflight()
 		return
