@@ -110,7 +110,6 @@ func (w *walk) next(ctx context.Context) (letters []Letter, more bool, err error
 		letters, err = w.lookUp(ctx, room)
 		more = len(w.ids) > 0
 	} else {
-		more = true
 		full := false
 		err = w.queue.Scan(ctx, w.after, func(cursor uint64, l Letter) bool {
 			// What died again since we began stands behind what there was.

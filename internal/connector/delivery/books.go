@@ -91,12 +91,17 @@ func (b *books) open(s State, parked, dead uint64) {
 	}
 }
 
-// pass accounts for an entry that no rule wanted anything of.
-func (b *books) pass(position uint64, filtered int) {
-	b.mu.Lock()
-	t := tally{seen: uint64(filtered), filtered: uint64(filtered)}
+// read adds what is known of an entry when it has been read. b.mu is held.
+func (b *books) read(t tally) {
 	b.live.Seen += t.seen
+	b.live.Skipped += t.skipped
 	b.live.Filtered += t.filtered
+}
+
+// pass accounts for an entry that no rule wanted anything of.
+func (b *books) pass(position uint64, t tally) {
+	b.mu.Lock()
+	b.read(t)
 	if n := len(b.spans); n > 0 {
 		b.spans[n-1].tally.add(t)
 		b.spans[n-1].last = position
@@ -118,8 +123,7 @@ func (b *books) admit(s *span) bool {
 	}
 	b.events += s.events
 	b.bytes += s.bytes
-	b.live.Seen += s.tally.seen
-	b.live.Filtered += s.tally.filtered
+	b.read(s.tally)
 	b.live.Waiting += uint64(s.pending)
 	if len(b.spans) >= b.compactAt {
 		b.compact()

@@ -63,8 +63,6 @@ type item struct {
 	hold *hold
 }
 
-func (it *item) isParked() bool { return it.hold != nil }
-
 // read parses the event of the item, or says why it cannot be.
 func (it *item) read() {
 	ev, err := event.ParseStored(it.raw)

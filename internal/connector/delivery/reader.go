@@ -45,8 +45,11 @@ func (r *Runner) follow(ctx context.Context, reader Reader, after uint64) (uint6
 			return after, err
 		}
 		in.take(r.route(), &entry)
+		if in.missing > 0 {
+			r.log.Error("the stream counts events that it cannot give back", "position", entry.Position, "events", in.missing)
+		}
 		if len(in.wanted) == 0 {
-			r.books.pass(entry.Position, in.filtered)
+			r.books.pass(entry.Position, in.tally())
 		} else if err := r.enqueue(ctx, &entry, &in); err != nil {
 			return after, err
 		}
@@ -59,7 +62,22 @@ func (r *Runner) follow(ctx context.Context, reader Reader, after uint64) (uint6
 type intake struct {
 	wanted   []found
 	filtered int
-	bytes    int // of what is wanted, transformed or not
+	// missing events were counted when the entry was written, and are not in
+	// it. A damaged record is one event that cannot be read: the others of it
+	// are missing.
+	missing int
+	bytes   int // of what is wanted, transformed or not
+}
+
+// tally returns what is settled by reading the entry. Seen is what the stream
+// counted. Only where a record holds more than its writer counted is it what
+// was found: those events are delivered, and the residual shows the writer's
+// mistake.
+func (in *intake) tally() tally {
+	return tally{
+		seen:    uint64(len(in.wanted) + in.filtered + in.missing),
+		skipped: uint64(in.missing), filtered: uint64(in.filtered),
+	}
 }
 
 type found struct {
@@ -73,8 +91,9 @@ type found struct {
 // destinations that want little: no lock, no allocation for what is filtered.
 func (in *intake) take(route Route, entry *stream.Entry) {
 	clear(in.wanted)
-	in.wanted, in.filtered, in.bytes = in.wanted[:0], 0, 0
+	in.wanted, in.filtered, in.missing, in.bytes = in.wanted[:0], 0, 0, 0
 	for i := range entry.Records {
+		before := len(in.wanted) + in.filtered
 		for sub, raw := range stream.Deaggregate(entry.Records[i]) {
 			out, rule, wanted, err := route.Apply(raw)
 			if err == nil && !wanted {
@@ -88,6 +107,9 @@ func (in *intake) take(route Route, entry *stream.Entry) {
 			in.wanted = append(in.wanted, found{at: at, raw: out, rule: rule, err: err})
 			in.bytes += len(out)
 		}
+		// A record whose writer did not count is one event to the stream.
+		held := len(in.wanted) + in.filtered - before
+		in.missing += max(0, max(entry.Records[i].Events, 1)-held)
 	}
 }
 
@@ -110,7 +132,7 @@ func (r *Runner) enqueue(ctx context.Context, entry *stream.Entry, in *intake) e
 	n := len(in.wanted)
 	s := &span{
 		last: entry.Position, storedAt: entry.StoredAt, pending: n, events: n, bytes: in.bytes + n*itemCost,
-		tally: tally{seen: uint64(n + in.filtered), filtered: uint64(in.filtered)},
+		tally: in.tally(),
 	}
 	items := make([]item, n)
 	for i := range in.wanted {

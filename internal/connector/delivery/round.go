@@ -229,7 +229,9 @@ func (d *round) callOne(items []*item, c connector.Call) (split []*item, changed
 	r := d.r
 	if r.limiter != nil {
 		for left := len(items); left > 0; left -= r.cfg.Burst {
-			if r.limiter.WaitN(d.stop, min(left, r.cfg.Burst)) != nil {
+			// The one error it has here: no more calls may begin.
+			stopped := r.limiter.WaitN(d.stop, min(left, r.cfg.Burst)) != nil
+			if stopped {
 				d.putBack(items)
 				return nil, true, nil
 			}

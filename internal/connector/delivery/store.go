@@ -25,8 +25,9 @@ import (
 //
 //	Seen = Skipped + Filtered + Delivered + Purged + Replayed + parked + dead
 //
-// where parked and dead are the letters of the two queues, less those named in
-// Settled.
+// where parked and dead are the letters of the two queues whose own Position is
+// not greater, less those named in Settled. Letters of events after Position
+// are in the queues too; their events are not in any of the counts yet.
 type State struct {
 	// Position is the stream position up to which every event is settled,
 	// parked or dead.
@@ -34,7 +35,8 @@ type State struct {
 	// Seen counts the events up to Position, since the stream began.
 	Seen uint64 `json:"seen"`
 	// Skipped were not retained any more, or not asked for, when the
-	// destination began.
+	// destination began; or the stream counts them and cannot give them back:
+	// of a record that is damaged one dead letter is left, with all its bytes.
 	Skipped   uint64 `json:"skipped,omitempty"`
 	Filtered  uint64 `json:"filtered"`
 	Delivered uint64 `json:"delivered"`

@@ -333,32 +333,6 @@ func TestAPanicOfTheConnectorIsAFailedAttempt(t *testing.T) {
 	})
 }
 
-func TestAnEventThatCannotBeReadIsADeadLetterWithItsBytes(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newScene(t)
-		s.stream.Append([]byte("\xff not JSON"), deliverytest.Event("e2", "good", "u1"))
-		s.stream.Append([]byte(`{"id":`))
-		s.start()
-		synctest.Wait()
-		s.wantCounts(delivery.Counts{Seen: 3, Delivered: 1, Dead: 2})
-		_, dead := s.disk.Letters()
-		var raws []string
-		for _, l := range dead {
-			raws = append(raws, string(l.Raw))
-			if l.Class != "permanent" || l.Code != "unreadable" || l.Event != nil {
-				t.Errorf("letter %+v", l)
-			}
-		}
-		slices.Sort(raws)
-		if want := []string{`{"id":`, "\xff not JSON"}; !slices.Equal(raws, want) {
-			t.Errorf("kept %q, want %q", raws, want)
-		}
-		s.stop()
-		s.checkDisk()
-	})
-}
-
 func TestTheRateIsKept(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -63,7 +63,7 @@ func (s *Stream) Events() (n int) {
 
 func count(e stream.Entry) (n int) {
 	for _, rec := range e.Records {
-		n += rec.Events
+		n += max(rec.Events, 1) // as the engine counts
 	}
 	return n
 }
