@@ -76,7 +76,7 @@ func TestAnOrderIsJSONAndNothingElse(t *testing.T) {
 		{"application/json; charset=utf-8", `{"destination":"crm","dry_run":true}`, `"done":1`},
 		{"text/plain", `{"destination":"crm"}`, "must be application/json"},
 		{"", `{"destination":"crm"}`, "must be application/json"},
-		{"application/json", `{"destinaton":"crm"}`, "destinaton"},
+		{"application/json", `{"to_whom":"crm"}`, "to_whom"},
 		{"application/json", ``, "EOF"},
 	} {
 		r := httptest.NewRequest(http.MethodPost, "/api/deadletters/purge", strings.NewReader(c.body))

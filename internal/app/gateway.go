@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"sync"
@@ -71,13 +70,4 @@ func (s *server) Run(ctx context.Context) error {
 		return errors.Join(err, s.http.Close())
 	}
 	return nil
-}
-
-// httpLog keeps the chatter of net/http (TLS handshakes of scanners, broken
-// connections) at debug level.
-type httpLog struct{ log *slog.Logger }
-
-func (h httpLog) Write(line []byte) (int, error) {
-	h.log.Debug("http server", "message", string(line))
-	return len(line), nil
 }

@@ -185,7 +185,7 @@ func (r *runners) All(yield func(name string, runner *delivery.Runner) bool) {
 func (r *runners) Accounts() map[string]ledger.Account {
 	accounts := map[string]ledger.Account{}
 	for name, runner := range r.All {
-		accounts[name] = ledger.Account(runner.Counts())
+		accounts[name] = runner.Counts()
 	}
 	return accounts
 }
