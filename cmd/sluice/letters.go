@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -59,7 +60,7 @@ func (l *letters) args(args []string, names ...string) ([]string, error) {
 		if !l.quarantine {
 			wanted = append([]string{"DESTINATION"}, names...)
 		}
-		return nil, wrongUse{fmt.Errorf("wants the arguments %v", wanted)}
+		return nil, wrongUse{fmt.Errorf("wants the arguments %s (see --help)", strings.Join(wanted, " "))}
 	}
 	return args, nil
 }

@@ -47,6 +47,11 @@ type Settings struct {
 	LogFormat string
 }
 
+// mostEvent is the largest event that fits every host with what the gateway
+// adds to it: a record of a Kinesis stream takes 1 MiB by default, and so does
+// an asynchronous invocation of a Lambda function.
+const mostEvent = 1_000_000
+
 // envPrefix and the upper-cased name of a flag make the name of its variable.
 const envPrefix = "SLUICE_"
 
@@ -125,6 +130,9 @@ func (s *Settings) check() []error {
 	}
 	if s.AdminToken != "" && len(s.AdminToken) < 16 {
 		faults = append(faults, errors.New("SLUICE_ADMIN_TOKEN: too short to be secret; use 16 characters or more, such as the output of: openssl rand -hex 32"))
+	}
+	if s.MaxEvent > mostEvent {
+		faults = append(faults, fmt.Errorf("SLUICE_MAX_EVENT=%s: more than a record of a stream or a Lambda invocation takes; right would be %d or less", s.MaxEvent, mostEvent))
 	}
 	if s.MaxEvent > s.MaxBody {
 		faults = append(faults, fmt.Errorf("SLUICE_MAX_EVENT=%s: more than SLUICE_MAX_BODY=%s; make it at most as large", s.MaxEvent, s.MaxBody))

@@ -92,7 +92,7 @@ func TestSettingsThatContradictEachOther(t *testing.T) {
 	for name, env := range map[string]map[string]string{
 		"SLUICE_TLS_KEY":     {"SLUICE_TLS_CERT": "cert.pem"},
 		"SLUICE_ADMIN_TOKEN": {"SLUICE_ADMIN_ADDR": ":8081"},
-		"SLUICE_MAX_EVENT":   {"SLUICE_MAX_EVENT": "20MiB"},
+		"SLUICE_MAX_EVENT":   {"SLUICE_MAX_EVENT": "2MB"},
 		"SLUICE_MAX_BODY":    {"SLUICE_MAX_BODY": "1GiB"},
 	} {
 		if _, err := load(t, env); err == nil || !strings.Contains(err.Error(), name) {
