@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -110,6 +111,7 @@ func engineConfig(s Settings) engine.Config {
 		MaxBytes:        int64(s.DiskLimit),
 		Retention:       s.Retention,
 		MaxMessageBytes: maxMessageBytes,
+		TailBytes:       int(s.MemoryLimit / 8),
 	}
 }
 
@@ -187,10 +189,17 @@ func (p *program) run(ctx context.Context, made firstRun, out io.Writer) error {
 			return errors.Join(err, gateway.listener.Close())
 		}
 	}
-	admin, err := listen(s.AdminAddr, &http.Server{
+	// Requests to the admin address that go on for ever, such as the tail of
+	// the stream, end when the server is told to stop.
+	adminCtx, endAdmin := context.WithCancel(context.WithoutCancel(ctx))
+	defer endAdmin()
+	adminServer := &http.Server{
 		Handler:           p.adminHandler(tele.Handler),
 		ReadHeaderTimeout: 10 * time.Second,
-	}, time.Second)
+		BaseContext:       func(net.Listener) context.Context { return adminCtx },
+	}
+	adminServer.RegisterOnShutdown(endAdmin)
+	admin, err := listen(s.AdminAddr, adminServer, 5*time.Second)
 	if err != nil {
 		return errors.Join(fmt.Errorf("SLUICE_ADMIN_ADDR=%q: %w", s.AdminAddr, err), gateway.listener.Close())
 	}

@@ -56,6 +56,10 @@ type Config struct {
 	// MaxQuarantineBytes is the disk budget of the quarantine, in bytes; the
 	// oldest letters go first. Default: a sixteenth of MaxBytes.
 	MaxQuarantineBytes int64
+	// TailBytes is how much of the newest entries is kept in memory for the
+	// readers that are caught up, which then need not ask the server. It pays
+	// off when it is several times MaxMessageBytes. Default 16 MiB.
+	TailBytes int
 
 	// wrapConn is for tests: it stands between the server and a connection.
 	wrapConn func(net.Conn) net.Conn
@@ -68,6 +72,7 @@ type Config struct {
 const (
 	defaultMaxBytes  = 8 << 30
 	defaultRetention = 7 * 24 * time.Hour
+	defaultTailBytes = 16 << 20
 	// With its overhead the most that the server takes without a warning
 	// (server.MAX_PAYLOAD_MAX_SIZE).
 	defaultMaxMessageBytes = 8<<20 - messageOverhead
@@ -100,6 +105,9 @@ func (c Config) Validate() error {
 	if c.MaxQuarantineBytes < 0 {
 		errs = append(errs, fmt.Errorf("MaxQuarantineBytes must not be negative: %d", c.MaxQuarantineBytes))
 	}
+	if c.TailBytes < 0 {
+		errs = append(errs, fmt.Errorf("TailBytes must not be negative: %d", c.TailBytes))
+	}
 	return errors.Join(errs...)
 }
 
@@ -127,6 +135,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.MaxQuarantineBytes == 0 {
 		c.MaxQuarantineBytes = max(c.MaxBytes/16, int64(c.MaxMessageBytes))
+	}
+	if c.TailBytes == 0 {
+		c.TailBytes = defaultTailBytes
 	}
 	if c.ackTimeout == 0 {
 		c.ackTimeout = ackTimeout
@@ -199,7 +210,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (_ *Engine, err err
 	}
 	defer func() {
 		if err != nil {
-			e.release()
+			err = errors.Join(err, e.release())
 		}
 	}()
 	if e.cfg, err = cfg.withDefaults(); err != nil {

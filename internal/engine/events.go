@@ -55,12 +55,12 @@ type Events struct {
 	log    *slog.Logger
 	stream jetstream.Stream // on the connection for reads
 	census *census
+	tail   *tail
 
 	// ids of messages are prefix and a number; the prefix is new with each
 	// Open.
 	prefix string
 	serial atomic.Uint64
-	frames sync.Pool // of *[]byte
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -88,7 +88,6 @@ func openEvents(ctx context.Context, e *Engine) (*Events, error) {
 		engine: e,
 		log:    e.log,
 		prefix: nuid.Next() + ".",
-		frames: sync.Pool{New: func() any { return new([]byte) }},
 	}
 	var err error
 	if ev.stream, err = ensureStream(ctx, e.readJS, eventsConfig(e.cfg)); err != nil {
@@ -97,6 +96,11 @@ func openEvents(ctx context.Context, e *Engine) (*Events, error) {
 	if ev.census, err = openCensus(ctx, e, ev.stream); err != nil {
 		return nil, fmt.Errorf("count the event stream: %w", err)
 	}
+	last, err := ev.Last(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ev.tail = newTail(e.cfg.TailBytes, last)
 	run, stop := context.WithCancel(context.Background())
 	ev.stop = stop
 	ev.done.Go(func() { ev.census.run(run) })
@@ -104,6 +108,7 @@ func openEvents(ctx context.Context, e *Engine) (*Events, error) {
 }
 
 func (ev *Events) close(ctx context.Context) error {
+	ev.tail.close()
 	ev.stop()
 	ev.done.Wait()
 	if err := ev.census.save(ctx); err != nil {
@@ -144,19 +149,21 @@ func (ev *Events) put(ctx context.Context, records []stream.Record, results []st
 		return ev.fail(results, &fault.Error{Kind: fault.Unavailable, Detail: "the disk is full", RetryAfter: fullRetryAfter, Err: err})
 	}
 
-	frame := ev.frames.Get().(*[]byte)
-	defer ev.frames.Put(frame)
-	*frame = appendFrame((*frame)[:0], records)
+	frame, kept := keepFrame(records)
 	events := countEvents(records)
 	msg := &nats.Msg{
 		Subject: eventSubject,
-		Data:    *frame,
+		Data:    frame,
 		Header: nats.Header{
 			jetstream.MsgIDHeader: {ev.prefix + strconv.FormatUint(ev.serial.Add(1), 36)},
 			eventsHeader:          {strconv.FormatUint(events, 10)},
 		},
 	}
+	ticket := ev.tail.begin()
 	position, err := ev.publish(ctx, msg)
+	if err != nil {
+		ev.tail.finish(ticket, stream.Entry{}, 0)
+	}
 	if fault.KindOf(err) == fault.Ambiguous {
 		ev.census.recount()
 		return err
@@ -164,7 +171,9 @@ func (ev *Events) put(ctx context.Context, records []stream.Record, results []st
 	if err != nil {
 		return ev.fail(results, err)
 	}
-	ev.census.add(position, tally{events: events, bytes: entrySize(len(*frame)), at: time.Now()})
+	now := time.Now()
+	ev.census.add(position, tally{events: events, bytes: entrySize(len(frame)), at: now})
+	ev.tail.finish(ticket, stream.Entry{Position: position, StoredAt: now, Records: kept}, cap(frame))
 	sequences(position, results)
 	return nil
 }
@@ -312,6 +321,13 @@ func (ev *Events) Recent(ctx context.Context, limit int, yield func(stream.Entry
 	}
 	first := firstPosition(info)
 	for position := info.State.LastSeq; limit > 0 && position >= first; position-- {
+		if e, ok, _ := ev.tail.get(position); ok {
+			limit--
+			if !yield(e) {
+				break
+			}
+			continue
+		}
 		m, err := ev.stream.GetMsg(ctx, position)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue // trimmed meanwhile, or lost: Reader reports that

@@ -27,17 +27,43 @@ var errFrame = errors.New("not a frame of records")
 
 // appendFrame appends the payload for records to dst.
 func appendFrame(dst []byte, records []stream.Record) []byte {
-	dst = append(dst, frameVersion)
-	dst = binary.AppendUvarint(dst, uint64(len(records)))
+	dst = appendHead(dst, len(records))
 	for i := range records {
-		r := &records[i]
-		dst = binary.AppendUvarint(dst, uint64(max(r.Events, 0)))
-		dst = binary.AppendUvarint(dst, uint64(len(r.PartitionKey)))
-		dst = binary.AppendUvarint(dst, uint64(len(r.Data)))
-		dst = append(dst, r.PartitionKey...)
-		dst = append(dst, r.Data...)
+		dst = appendRecord(dst, &records[i])
 	}
 	return dst
+}
+
+func appendHead(dst []byte, records int) []byte {
+	return binary.AppendUvarint(append(dst, frameVersion), uint64(records))
+}
+
+func appendRecord(dst []byte, r *stream.Record) []byte {
+	dst = binary.AppendUvarint(dst, uint64(max(r.Events, 0)))
+	dst = binary.AppendUvarint(dst, uint64(len(r.PartitionKey)))
+	dst = binary.AppendUvarint(dst, uint64(len(r.Data)))
+	dst = append(dst, r.PartitionKey...)
+	return append(dst, r.Data...)
+}
+
+// keepFrame returns the payload for records, and the records as parseFrame
+// would return them: their data is part of it.
+func keepFrame(records []stream.Record) (frame []byte, kept []stream.Record) {
+	// What the numbers of a record take at most; those of the head take less
+	// than one of them.
+	const numbers = 3 * binary.MaxVarintLen64
+	frame = appendHead(make([]byte, 0, (len(records)+1)*numbers+recordBytes(records)), len(records))
+	kept = make([]stream.Record, len(records))
+	for i := range records {
+		frame = appendRecord(frame, &records[i])
+		end := len(frame)
+		kept[i] = stream.Record{
+			PartitionKey: records[i].PartitionKey,
+			Data:         frame[end-len(records[i].Data) : end : end],
+			Events:       max(records[i].Events, 0),
+		}
+	}
+	return frame, kept
 }
 
 // minRecordSize is the smallest record: three varints of one byte, no bytes.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,10 +18,19 @@ import (
 // reconnects is how a reader waits while the stream is away.
 var reconnects = retry.Policy{BaseDelay: 20 * time.Millisecond, MaxDelay: 2 * time.Second}
 
-// reader reads the event stream from a position. It holds at most what two
-// requests bring (see pull).
+// doubt is how long a reader waits for a new entry in the tail before it asks
+// the stream whether there is one that the tail does not know of.
+const doubt = time.Second
+
+// reader reads the event stream from a position: from the stream while it is
+// behind, where it holds at most what two requests bring (see pull), and from
+// the tail once it has caught up.
 type reader struct {
 	events *Events
+	// behind says that next is to be read from the stream.
+	behind bool
+	waited *time.Timer
+	closed sync.Once
 	// next is the position that must come next; 0 before the first entry of a
 	// reader that takes what is retained.
 	next     uint64
@@ -39,8 +49,9 @@ func (ev *Events) Open(ctx context.Context, after uint64) (delivery.Reader, erro
 	if err != nil {
 		return nil, unavailable(err, "open the stream after %d", after)
 	}
-	r := &reader{events: ev}
-	if after > 0 {
+	r := &reader{events: ev, waited: time.NewTimer(doubt)}
+	r.waited.Stop()
+	if after > 0 || info.State.LastSeq == 0 {
 		r.next = after + 1
 		if first := firstPosition(info); r.next < first {
 			return nil, gone(r.next, first-1)
@@ -49,8 +60,12 @@ func (ev *Events) Open(ctx context.Context, after uint64) (delivery.Reader, erro
 			return nil, fault.New(fault.Internal, "the stream ends at position %d, before position %d: it is not the one that was read", last, after)
 		}
 	}
-	if err := r.connect(ctx); err != nil {
-		return nil, unavailable(err, "open the stream after %d", after)
+	ev.tail.enter()
+	if r.behind = !ev.tail.reaches(r.next); r.behind {
+		if err := r.connect(ctx); err != nil {
+			ev.tail.leave()
+			return nil, unavailable(err, "open the stream after %d", after)
+		}
 	}
 	return r, nil
 }
@@ -85,9 +100,20 @@ func (r *reader) Next(ctx context.Context) (stream.Entry, error) {
 		if err := ctx.Err(); err != nil {
 			return stream.Entry{}, err
 		}
+		if !r.behind {
+			e, ok, err := r.follow(ctx)
+			if ok || err != nil {
+				return e, err
+			}
+			r.behind = true
+		}
 		e, err := r.take(ctx)
 		switch {
 		case err == nil:
+			if r.events.tail.reaches(r.next) {
+				r.behind = false
+				r.leave()
+			}
 			return e, nil
 		case ctx.Err() != nil:
 			return stream.Entry{}, ctx.Err()
@@ -104,6 +130,32 @@ func (r *reader) Next(ctx context.Context) (stream.Entry, error) {
 		}
 	}
 	return stream.Entry{}, r.lost
+}
+
+// follow waits for the next entry in the tail. ok is false if it has to be read
+// from the stream.
+func (r *reader) follow(ctx context.Context) (e stream.Entry, ok bool, err error) {
+	for {
+		e, ok, changed := r.events.tail.get(r.next)
+		if ok {
+			r.next++
+		}
+		if ok || changed == nil {
+			return e, ok, nil
+		}
+		r.waited.Reset(doubt)
+		select {
+		case <-changed:
+		case <-r.waited.C:
+			last, err := r.events.Last(ctx)
+			if err == nil && last >= r.next {
+				return e, false, nil
+			}
+			// If the stream cannot be asked it cannot be read either, nor written.
+		case <-ctx.Done():
+			return e, false, ctx.Err()
+		}
+	}
 }
 
 // take waits for one message and checks that it is the one that must come.
@@ -140,12 +192,12 @@ func (r *reader) disconnect() {
 	r.messages, r.consumer = nil, nil
 }
 
-// Close implements delivery.Reader.
-func (r *reader) Close() error {
+// leave ends the reading from the stream, also on the server.
+func (r *reader) leave() {
 	consumer := r.consumer
 	r.disconnect()
 	if consumer == nil || !r.events.engine.reads.IsConnected() {
-		return nil
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -153,5 +205,11 @@ func (r *reader) Close() error {
 	if info, err := consumer.Info(ctx); err == nil {
 		_ = r.events.stream.DeleteConsumer(ctx, info.Name)
 	}
+}
+
+// Close implements delivery.Reader.
+func (r *reader) Close() error {
+	r.closed.Do(r.events.tail.leave)
+	r.leave()
 	return nil
 }

@@ -67,6 +67,7 @@ func (ev *Events) Trim(ctx context.Context, upTo uint64) error {
 		return unavailable(err, "trim the stream up to %d", to.Position)
 	}
 	ev.census.trimmed(to)
+	ev.tail.trim(to.Position)
 	ev.log.Debug("event stream trimmed", slog.Uint64("position", to.Position),
 		slog.Uint64("events", to.Events), slog.String("settled", fmt.Sprint(upTo)))
 	return nil
