@@ -17,7 +17,8 @@ import (
 //
 //	{"attributes":{"id":"17.0.2","destination":"crm","class":"permanent",…},"body":{"id":"0198…","name":…}}
 //
-// body is the event, byte for byte; attributes are all other fields of Letter.
+// body is the event, byte for byte, but for line breaks and other white space
+// between its tokens, which a line cannot have; attributes are all other fields of Letter.
 // A letter without a readable event has "encoding":"base64" in its attributes
 // and its raw bytes, so encoded, as a string in body.
 
@@ -145,6 +146,7 @@ func Backup(ctx context.Context, desk Source, destination string, file File, o B
 			return p, err
 		}
 		var b []byte
+		written := 0
 		for _, l := range page.Letters {
 			if known[identify(&l)] {
 				p.Kept++
@@ -153,12 +155,13 @@ func Backup(ctx context.Context, desk Source, destination string, file File, o B
 			if b, err = AppendLine(b, l); err != nil {
 				return p, err
 			}
-			p.Written++
+			written++
 		}
 		if len(b) > 0 {
 			if _, err := file.Write(b); err != nil {
 				return p, err
 			}
+			p.Written += written
 		}
 		if o.Delete && len(page.Letters) > 0 {
 			if err := file.Sync(); err != nil {

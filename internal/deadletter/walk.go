@@ -55,7 +55,11 @@ func Walk(ctx context.Context, q Queue, o Order, report func(Progress), act func
 		return p, err
 	}
 	p.Total = int(total)
-	w := walk{order: o, began: time.Now(), queue: q, ids: o.Filter.IDs, progress: &p, batch: walkBatch}
+	w := walk{order: o, began: time.Now(), queue: q, progress: &p, batch: walkBatch}
+	if len(o.Filter.IDs) > 0 {
+		w.byID, w.ids = true, unique(o.Filter.IDs)
+		w.order.Filter.IDs = nil
+	}
 	var limiter *rate.Limiter
 	if o.Rate > 0 {
 		w.batch = max(1, min(walkBatch, int(o.Rate)))
@@ -96,7 +100,8 @@ type walk struct {
 	queue    Queue
 	batch    int
 	after    uint64
-	ids      []string // still to be looked up, if the filter names letters
+	byID     bool     // the filter names letters:
+	ids      []string // those still to be looked up
 	progress *Progress
 }
 
@@ -106,17 +111,19 @@ func (w *walk) next(ctx context.Context) (letters []Letter, more bool, err error
 	if w.order.Limit > 0 {
 		room = min(room, w.order.Limit-w.progress.Matched)
 	}
-	if len(w.order.Filter.IDs) > 0 {
+	if w.byID {
 		letters, err = w.lookUp(ctx, room)
 		more = len(w.ids) > 0
 	} else {
 		full := false
 		err = w.queue.Scan(ctx, w.after, func(cursor uint64, l Letter) bool {
-			// What died again since we began stands behind what there was.
-			if w.progress.Examined >= w.progress.Total || l.LastTry.After(w.began) {
+			if w.progress.Examined >= w.progress.Total {
 				return false
 			}
 			w.after = cursor
+			if l.LastTry.After(w.began) {
+				return true // it died again since we began
+			}
 			w.progress.Examined++
 			if w.order.Filter.Match(&l) {
 				letters = append(letters, l)
@@ -145,4 +152,18 @@ func (w *walk) lookUp(ctx context.Context, room int) (letters []Letter, err erro
 		}
 	}
 	return letters, nil
+}
+
+// unique returns ids without those that are named again: act must not be given
+// a letter twice.
+func unique(ids []string) []string {
+	known := make(map[string]struct{}, len(ids))
+	once := make([]string, 0, len(ids))
+	for _, id := range ids {
+		if _, again := known[id]; !again {
+			known[id] = struct{}{}
+			once = append(once, id)
+		}
+	}
+	return once
 }
