@@ -145,8 +145,9 @@ type trace struct {
 
 // traceStep is what became of an event at one destination.
 type traceStep struct {
-	// Outcome is filtered, unrouted, waiting, retrying, dead, or settled:
-	// delivered, or a dead letter that was purged or replayed since.
+	// Outcome is filtered, waiting, retrying, dead or delivered. It is settled
+	// where an operator has purged or replayed dead letters, which cannot be
+	// told from delivered events afterwards.
 	Outcome  string `json:"outcome"`
 	Rule     string `json:"rule,omitempty"`
 	Attempts int    `json:"attempts,omitempty"`
@@ -207,7 +208,10 @@ func (p *program) traceAt(ctx context.Context, name string, runner *delivery.Run
 	case !wanted:
 		return traceStep{Outcome: "filtered"}, nil
 	case e.Place.Position <= runner.Position():
-		return traceStep{Outcome: "settled", Rule: rule}, nil
+		if account := runner.Counts(); account.Purged+account.Replayed > 0 {
+			return traceStep{Outcome: "settled", Rule: rule}, nil
+		}
+		return traceStep{Outcome: "delivered", Rule: rule}, nil
 	}
 	return traceStep{Outcome: "waiting", Rule: rule}, nil
 }
