@@ -147,7 +147,7 @@ func (w *walk) lookUp(ctx context.Context, room int) (letters []Letter, err erro
 		}
 		w.ids = w.ids[1:]
 		w.progress.Examined++
-		if err == nil && w.order.Filter.Match(&l) && !l.LastTry.After(w.began) {
+		if err == nil && w.order.Filter.Match(&l) {
 			letters = append(letters, l)
 		}
 	}

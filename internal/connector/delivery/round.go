@@ -229,11 +229,9 @@ func (d *round) callOne(items []*item, c connector.Call) (split []*item, changed
 	r := d.r
 	if r.limiter != nil {
 		for left := len(items); left > 0; left -= r.cfg.Burst {
-			// The one error it has here: no more calls may begin.
-			stopped := r.limiter.WaitN(d.stop, min(left, r.cfg.Burst)) != nil
-			if stopped {
+			if r.limiter.WaitN(d.stop, min(left, r.cfg.Burst)) != nil {
 				d.putBack(items)
-				return nil, true, nil
+				return nil, true, nil //nolint:nilerr // it says that the runner stops, which is no failure
 			}
 		}
 		if !d.mayCall() {
