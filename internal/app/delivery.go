@@ -18,11 +18,7 @@ type destinationStatus struct {
 }
 
 func (p *program) listDestinations(w http.ResponseWriter, _ *http.Request) {
-	statuses := []destinationStatus{}
-	if p.runners != nil {
-		statuses = p.runners.Statuses()
-	}
-	writeJSON(w, map[string]any{"destinations": statuses})
+	writeJSON(w, map[string]any{"destinations": p.runners.Statuses()})
 }
 
 // Statuses returns how each destination is, by name.

@@ -175,15 +175,13 @@ func (p *program) traceEvent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	story := trace{ID: id, storedEvent: *found, Destinations: map[string]traceStep{}}
-	if p.runners != nil {
-		for name, runner := range p.runners.All {
-			step, err := p.traceAt(ctx, name, runner, *found)
-			if err != nil {
-				writeProblem(w, err)
-				return
-			}
-			story.Destinations[name] = step
+	for name, runner := range p.runners.All {
+		step, err := p.traceAt(ctx, name, runner, *found)
+		if err != nil {
+			writeProblem(w, err)
+			return
 		}
+		story.Destinations[name] = step
 	}
 	writeJSON(w, story)
 }

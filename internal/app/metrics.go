@@ -41,10 +41,7 @@ func (g *gauges) seconds(name, help string) metric.Float64ObservableCounter {
 func (p *program) register(meter metric.Meter) error {
 	g := &gauges{meter: meter}
 	observe := []func(metric.Observer){
-		p.ledgerMetrics(g), p.producerMetrics(g), p.streamMetrics(g), p.edgeMetrics(g), p.documentMetrics(g),
-	}
-	if p.runners != nil {
-		observe = append(observe, p.deliveryMetrics(g))
+		p.ledgerMetrics(g), p.producerMetrics(g), p.streamMetrics(g), p.edgeMetrics(g), p.documentMetrics(g), p.deliveryMetrics(g),
 	}
 	if err := errors.Join(g.faults...); err != nil {
 		return err

@@ -64,6 +64,8 @@ func Gateway(ctx context.Context, s Settings, out, errs io.Writer) error {
 // program is one running process: the stages and what they share.
 type program struct {
 	settings Settings
+	// deliver is false in a gateway alone: runners then has no destination.
+	deliver  bool
 	log      *slog.Logger
 	engine   *engine.Engine
 	intake   *ledger.Intake
@@ -86,7 +88,7 @@ func serve(ctx context.Context, s Settings, deliver bool, out, errs io.Writer) (
 	if err != nil {
 		return err
 	}
-	p := &program{settings: s, log: log, intake: &ledger.Intake{}}
+	p := &program{settings: s, deliver: deliver, log: log, intake: &ledger.Intake{}}
 	p.engine, err = engine.Open(ctx, engineConfig(s), log)
 	if err != nil {
 		return err
@@ -98,9 +100,6 @@ func serve(ctx context.Context, s Settings, deliver bool, out, errs io.Writer) (
 	}()
 	if err := p.open(ctx); err != nil {
 		return err
-	}
-	if !deliver {
-		p.runners = nil
 	}
 	return p.run(ctx, made, out)
 }
@@ -164,7 +163,7 @@ func (p *program) open(ctx context.Context) (err error) {
 		Intake:       p.intake,
 		InFlight:     p.inFlight,
 		Stored:       p.engine.Events().Stored,
-		Destinations: func() map[string]ledger.Account { return p.runners.Accounts() },
+		Destinations: p.runners.Accounts,
 	}
 	return nil
 }
@@ -211,7 +210,7 @@ func (p *program) run(ctx context.Context, made firstRun, out io.Writer) error {
 	stages.start("listener", gateway.Run)
 	stages.start("producer", p.producer.Run)
 	stages.start("documents", p.watchDocuments)
-	if p.runners != nil {
+	if p.deliver {
 		if err := p.runners.Apply(p.destinations.Get()); err != nil {
 			p.log.Error("not every destination could be started", "error", err)
 		}
@@ -247,7 +246,7 @@ func (p *program) watchDocuments(ctx context.Context) error {
 		func() error { return p.rules.Run(ctx, documentInterval, nil) },
 		func() error {
 			return p.destinations.Run(ctx, documentInterval, func(destinations []Destination) {
-				if p.runners == nil {
+				if !p.deliver {
 					return
 				}
 				if err := p.runners.Apply(destinations); err != nil {
@@ -281,7 +280,7 @@ func (p *program) keepHouse(ctx context.Context) error {
 		if err := p.saveBalance(); err != nil {
 			p.log.Warn("opening balance of the ledger not kept", "error", err)
 		}
-		if p.runners == nil {
+		if !p.deliver { // others read what is stored
 			continue
 		}
 		events := p.engine.Events()
@@ -303,7 +302,7 @@ func (p *program) inFlight() int64 {
 
 // runner returns the runner of a destination, or a fault.NotFound.
 func (p *program) runner(destination string) (*delivery.Runner, error) {
-	if p.runners == nil {
+	if !p.deliver {
 		return nil, fault.New(fault.NotFound, "this process delivers nothing")
 	}
 	return p.runners.Runner(destination)

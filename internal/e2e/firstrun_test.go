@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -118,5 +120,41 @@ func TestTwoProcessesDoNotShareADataFolder(t *testing.T) {
 		t.Errorf("%d %s", a.status, a.body)
 	}
 	p.settle()
+	p.stop()
+}
+
+func TestAGatewayAloneStoresWhatUpDelivers(t *testing.T) {
+	t.Parallel()
+	dir := dataFolder(t, everythingToWarehouse)
+	g := launchCommand(t, "gateway", dir)
+	if !g.waitReady() {
+		t.Fatalf("the gateway did not become ready: %v\n%s", g.err, &g.out)
+	}
+	if a := g.post(`[{"id":"1","name":"a"},{"id":"2","name":"b"}]`); a.status != 202 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	if l := g.ledger(); l.Stored != 2 || len(l.Destinations) != 0 {
+		t.Errorf("the ledger of a gateway alone: %+v", l)
+	}
+	if out, _, status := g.run("dlq", "list"); status != 0 {
+		t.Errorf("dlq list at a gateway alone: %d %s", status, out)
+	}
+	resp, err := http.Get(g.admin + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(text), "sluice_events_stored_total 2") {
+		t.Errorf("its metrics do not say what is stored: %v\n%s", err, text)
+	}
+	g.stop()
+
+	p := start(t, dir)
+	if l := p.settle(); l.Destinations["warehouse"].Delivered != 2 {
+		t.Errorf("%+v", l)
+	}
+	if rows := warehouse(t, dir); len(rows) != 2 || rows[0].id != "1" {
+		t.Errorf("%+v", rows)
+	}
 	p.stop()
 }

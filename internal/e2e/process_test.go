@@ -57,12 +57,18 @@ func (o *output) String() string {
 // does not wait for it. env are settings such as "SLUICE_MAX_BODY=1MiB".
 func launch(t *testing.T, dir string, env ...string) *process {
 	t.Helper()
+	return launchCommand(t, "up", dir, env...)
+}
+
+// launchCommand is launch for "up" or "gateway".
+func launchCommand(t *testing.T, command, dir string, env ...string) *process {
+	t.Helper()
 	// A process that was killed leaves it behind.
 	if err := os.Remove(runFile(dir)); err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
 	p := &process{t: t, dir: dir, done: make(chan struct{})}
-	p.cmd = exec.Command(binary, "up")
+	p.cmd = exec.Command(binary, command)
 	p.cmd.Env = append(cleanEnv(), "SLUICE_ADDR=127.0.0.1:0", "SLUICE_ADMIN_ADDR=127.0.0.1:0", "SLUICE_DATA_DIR="+dir)
 	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
