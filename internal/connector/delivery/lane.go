@@ -70,9 +70,6 @@ func (l *lane) takeIn() {
 	l.mu.Lock()
 	in := l.inbox
 	l.inbox = inbox{}
-	if len(l.fresh) == 0 {
-		l.inbox.fresh = l.fresh[:0] // the two slices take turns
-	}
 	l.mu.Unlock()
 	if len(l.fresh) == 0 {
 		l.fresh = in.fresh
@@ -174,9 +171,8 @@ func (l *lane) takeFresh(ctx context.Context, limit int) ([]*item, error) {
 			group = append(group, it)
 		}
 	}
-	rest := copy(l.fresh, l.fresh[n:])
-	clear(l.fresh[rest:])
-	l.fresh = l.fresh[:rest]
+	clear(l.fresh[:n])
+	l.fresh = l.fresh[n:] // not moved: there may be thousands, and one at a time is taken
 	return group, l.parkBehind(ctx, behind)
 }
 
