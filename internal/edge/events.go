@@ -124,7 +124,7 @@ func formOf(contentType []string, body []byte) event.Form {
 }
 
 // stamp fixes the time of receipt of all events of the request.
-func (x *exchange) stamp() { x.received = string(appendTime(nil, x.start)) }
+func (x *exchange) stamp() { x.received = view(appendTime(x.clock[:0], x.start)) }
 
 // take puts one event into the batch, or among the rejects.
 func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {

@@ -51,7 +51,8 @@ type exchange struct {
 
 	sent     event.SentReader
 	event    event.Event
-	received string // the time, as events carry it
+	received string // the time, as events carry it, in clock
+	clock    [32]byte
 	batch    stream.Batch
 	slots    []slot
 	ids      []byte
