@@ -83,7 +83,8 @@ type Stream interface {
 // Reader returns entries in the order of the stream, none left out. It
 // reconnects by itself.
 type Reader interface {
-	// Next waits for the next entry. The entry's bytes are the caller's.
+	// Next waits for the next entry. The caller may keep the entry but not
+	// change it: readers share it.
 	Next(ctx context.Context) (stream.Entry, error)
 	Close() error
 }
