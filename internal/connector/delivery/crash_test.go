@@ -130,7 +130,7 @@ func (s *scene) checkRecoverable() {
 			ids[l.ID] = true // in both queues is one event
 		}
 	}
-	if st.Seen != st.Filtered+st.Delivered+st.Purged+uint64(len(ids)) {
+	if st.Seen != st.Skipped+st.Filtered+st.Delivered+st.Purged+st.Replayed+uint64(len(ids)) {
 		s.t.Errorf("after the crash the State does not add up with the letters %v: %+v", ids, st)
 	}
 }
