@@ -73,8 +73,11 @@ func writeUntilKilled(dir string) error {
 						continue
 					}
 				}
-				if err != nil || results[0].Err != nil {
-					failed <- fmt.Errorf("put: %v, %v", results, err)
+				if err == nil {
+					err = results[0].Err
+				}
+				if err != nil {
+					failed <- fmt.Errorf("put: %w", err)
 					return
 				}
 				say("entry %s %s", results[0].Sequence, what)

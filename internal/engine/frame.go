@@ -25,34 +25,14 @@ const frameVersion = 0x01
 
 var errFrame = errors.New("not a frame of records")
 
-// appendFrame appends the payload for records to dst.
-func appendFrame(dst []byte, records []stream.Record) []byte {
-	dst = appendHead(dst, len(records))
-	for i := range records {
-		dst = appendRecord(dst, &records[i])
-	}
-	return dst
-}
-
-func appendHead(dst []byte, records int) []byte {
-	return binary.AppendUvarint(append(dst, frameVersion), uint64(records))
-}
-
-func appendRecord(dst []byte, r *stream.Record) []byte {
-	dst = binary.AppendUvarint(dst, uint64(max(r.Events, 0)))
-	dst = binary.AppendUvarint(dst, uint64(len(r.PartitionKey)))
-	dst = binary.AppendUvarint(dst, uint64(len(r.Data)))
-	dst = append(dst, r.PartitionKey...)
-	return append(dst, r.Data...)
-}
-
 // keepFrame returns the payload for records, and the records as parseFrame
 // would return them: their data is part of it.
 func keepFrame(records []stream.Record) (frame []byte, kept []stream.Record) {
 	// What the numbers of a record take at most; those of the head take less
 	// than one of them.
 	const numbers = 3 * binary.MaxVarintLen64
-	frame = appendHead(make([]byte, 0, (len(records)+1)*numbers+recordBytes(records)), len(records))
+	frame = append(make([]byte, 0, (len(records)+1)*numbers+recordBytes(records)), frameVersion)
+	frame = binary.AppendUvarint(frame, uint64(len(records)))
 	kept = make([]stream.Record, len(records))
 	for i := range records {
 		frame = appendRecord(frame, &records[i])
@@ -64,6 +44,14 @@ func keepFrame(records []stream.Record) (frame []byte, kept []stream.Record) {
 		}
 	}
 	return frame, kept
+}
+
+func appendRecord(dst []byte, r *stream.Record) []byte {
+	dst = binary.AppendUvarint(dst, uint64(max(r.Events, 0)))
+	dst = binary.AppendUvarint(dst, uint64(len(r.PartitionKey)))
+	dst = binary.AppendUvarint(dst, uint64(len(r.Data)))
+	dst = append(dst, r.PartitionKey...)
+	return append(dst, r.Data...)
 }
 
 // minRecordSize is the smallest record: three varints of one byte, no bytes.

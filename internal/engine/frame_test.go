@@ -9,6 +9,11 @@ import (
 	"github.com/eventsluice/sluice/internal/stream"
 )
 
+func frameOf(records []stream.Record) []byte {
+	frame, _ := keepFrame(records)
+	return frame
+}
+
 func TestAFrameGivesBackItsRecords(t *testing.T) {
 	t.Parallel()
 	for name, rs := range map[string][]stream.Record{
@@ -17,7 +22,10 @@ func TestAFrameGivesBackItsRecords(t *testing.T) {
 		"empty strings": {{Data: []byte{}}},
 		"large":         {{PartitionKey: "k", Data: bytes.Repeat([]byte("x"), 1<<20), Events: 4000}},
 	} {
-		frame := appendFrame(nil, rs)
+		frame, kept := keepFrame(rs)
+		if !reflect.DeepEqual(kept, rs) {
+			t.Errorf("%s: the %d records that stay in memory are others", name, len(kept))
+		}
 		if most := recordBytes(rs) + 6 + 15*len(rs); len(frame) > most {
 			t.Errorf("%s: %d bytes, more than the %d that are reckoned with", name, len(frame), most)
 		}
@@ -32,14 +40,14 @@ func TestTheFrameIsWhatTheDrawingSays(t *testing.T) {
 	t.Parallel()
 	rs := []stream.Record{{PartitionKey: "k1", Data: []byte("abc"), Events: 300}}
 	want := []byte{0x01, 1, 0xac, 0x02, 2, 3, 'k', '1', 'a', 'b', 'c'}
-	if got := appendFrame(nil, rs); !bytes.Equal(got, want) {
-		t.Errorf("appendFrame = % x, want % x", got, want)
+	if got := frameOf(rs); !bytes.Equal(got, want) {
+		t.Errorf("frameOf = % x, want % x", got, want)
 	}
 }
 
 func TestABrokenFrameIsRefused(t *testing.T) {
 	t.Parallel()
-	whole := appendFrame(nil, records("x", 2))
+	whole := frameOf(records("x", 2))
 	cases := map[string][]byte{
 		"nothing":                 nil,
 		"JSON":                    []byte(`{"id":"1"}`),
@@ -65,8 +73,8 @@ func TestABrokenFrameIsRefused(t *testing.T) {
 
 // What is read is either refused, or is exactly what would be written.
 func FuzzParseFrame(f *testing.F) {
-	f.Add(appendFrame(nil, records("seed", 1)))
-	f.Add(appendFrame(nil, records("seed", 17)))
+	f.Add(frameOf(records("seed", 1)))
+	f.Add(frameOf(records("seed", 17)))
 	f.Add([]byte{1, 1, 1, 0, 0})
 	f.Add([]byte{1, 0xff, 0xff, 0x03, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, p []byte) {
@@ -77,7 +85,7 @@ func FuzzParseFrame(f *testing.F) {
 			}
 			return
 		}
-		if again := appendFrame(nil, rs); !bytes.Equal(again, p) {
+		if again := frameOf(rs); !bytes.Equal(again, p) {
 			t.Errorf("% x reads as what is written % x", p, again)
 		}
 	})

@@ -174,7 +174,7 @@ func (q *Queue) encode(letters []deadletter.Letter) ([]message, error) {
 		if letters[i].ID == "" {
 			return nil, fault.New(fault.Invalid, "a letter needs an ID")
 		}
-		data, err := json.Marshal(&letters[i])
+		data, err := encodeLetter(&letters[i])
 		if err != nil {
 			return nil, &fault.Error{Kind: fault.Invalid, Detail: "letter " + letters[i].ID, Err: err}
 		}
@@ -191,6 +191,29 @@ func (q *Queue) encode(letters []deadletter.Letter) ([]message, error) {
 		messages = append(messages, m)
 	}
 	return messages, nil
+}
+
+// encodeLetter returns a letter as JSON with the bytes of its event as they are:
+// json.Marshal would rewrite them, without spaces and with < as \u003c.
+func encodeLetter(l *deadletter.Letter) ([]byte, error) {
+	if len(l.Event) == 0 {
+		return json.Marshal(l)
+	}
+	if !json.Valid(l.Event) {
+		return nil, errors.New("the event is not JSON")
+	}
+	rest := *l
+	rest.Event = nil
+	data, err := json.Marshal(&rest)
+	if err != nil {
+		return nil, err
+	}
+	const name = `{"event":`
+	text := make([]byte, 0, len(name)+len(l.Event)+len(data))
+	text = append(text, name...)
+	text = append(text, l.Event...)
+	text = append(text, ',') // the ID follows at least
+	return append(text, data[1:]...), nil
 }
 
 // write stores one batch. An unknown outcome is tried again: putting letters

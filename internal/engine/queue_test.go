@@ -74,6 +74,31 @@ func TestAQueueKeepsLettersInTheOrderOfPut(t *testing.T) {
 	}
 }
 
+func TestALetterHasItsEventByteForByte(t *testing.T) {
+	t.Parallel()
+	q := open(t, small(t.TempDir())).Destination("crm").Dead()
+	for i, event := range []string{
+		`{"data":{"html":"<b>&</b>", "n":1.0e2}}`,
+		"{ \"name\" : \"order\\u005fpaid\",\n\t\"line separator\":\"\u2028\", \"big\":12345678901234567890.50 }",
+		`null`,
+	} {
+		l := letters("1", i+1)[i]
+		l.Event, l.Message = []byte(event), `<html>"no"`
+		if err := q.Put(t.Context(), []deadletter.Letter{l}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := q.Get(t.Context(), l.ID)
+		if err != nil || string(got.Event) != event || got.Message != l.Message || got.Destination != "crm" {
+			t.Errorf("%+v, %v; want the event %s", got, err, event)
+		}
+	}
+	broken := letters("2", 1)
+	broken[0].Event = []byte(`{"name":`)
+	if err := q.Put(t.Context(), broken); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("Put of an event that is not JSON: %v, want invalid", err)
+	}
+}
+
 func TestALetterPutAgainReplacesItself(t *testing.T) {
 	t.Parallel()
 	e := open(t, small(t.TempDir()))

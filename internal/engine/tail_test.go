@@ -352,7 +352,7 @@ func TestReadersThatAreCaughtUpAskTheServerForNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer r.Close()
+		t.Cleanup(func() { _ = r.Close() })
 		open = append(open, r.(*reader))
 	}
 	before := brought.Load()
