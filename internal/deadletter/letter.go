@@ -9,6 +9,7 @@ package deadletter
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -36,6 +37,9 @@ type Letter struct {
 	FirstSeen time.Time `json:"first_seen,omitzero"`
 	LastTry   time.Time `json:"last_try,omitzero"`
 	NotBefore time.Time `json:"not_before,omitzero"`
+	// Tries are the attempts that failed, oldest first: of many, the first and
+	// the newest, mostTries together.
+	Tries []Try `json:"tries,omitempty"`
 	// Class, Code, Message and Status are those of the last attempt: what
 	// kind of failure, what the destination objected to, its HTTP status.
 	Class   string `json:"class"`
@@ -50,6 +54,26 @@ type Letter struct {
 	Connector string `json:"connector,omitempty"`
 	// Source is the source of the key, for quarantined events.
 	Source string `json:"source,omitempty"`
+}
+
+// Try is one attempt that failed; its fields are those of Letter.
+type Try struct {
+	At      time.Time `json:"at"`
+	Class   string    `json:"class"`
+	Code    string    `json:"code,omitempty"`
+	Status  int       `json:"status,omitempty"`
+	Message string    `json:"message,omitempty"`
+}
+
+// mostTries bounds the tries that a letter remembers.
+const mostTries = 10
+
+// AppendTry returns tries with one more. It does not change the slice given.
+func AppendTry(tries []Try, t Try) []Try {
+	if len(tries) >= mostTries {
+		tries = slices.Delete(slices.Clone(tries), 1, len(tries)-mostTries+2)
+	}
+	return append(slices.Clip(tries), t)
 }
 
 // Filter selects letters. Zero fields select everything.

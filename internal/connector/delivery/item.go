@@ -56,6 +56,8 @@ type item struct {
 	unreadable error
 	firstSeen  time.Time
 	attempts   int
+	// tries are those that failed, as far as its letter remembers them.
+	tries []deadletter.Try
 	// span is where the event is accounted for while it has not left memory;
 	// nil once it is a letter of the parked queue.
 	span *span
@@ -92,6 +94,10 @@ func (r *Runner) letter(it *item, res connector.Result, notBefore time.Time) dea
 	l.Class, l.Code, l.Message, l.Status = res.Class.String(), clip(res.Code, maxText), clip(res.Message, maxText), res.Status
 	l.Request, l.Response = clip(res.Request, maxExcerpt), clip(res.Response, maxExcerpt)
 	l.LastTry, l.NotBefore = time.Now(), notBefore
+	if it.attempts > 0 {
+		it.tries = deadletter.AppendTry(it.tries, deadletter.Try{At: l.LastTry, Class: l.Class, Code: l.Code, Status: l.Status, Message: clip(l.Message, maxTryText)})
+		l.Tries = it.tries
+	}
 	return l
 }
 
@@ -101,7 +107,7 @@ func (r *Runner) behind(it *item) deadletter.Letter {
 		ID: it.id.String(), Destination: r.cfg.Destination,
 		EventID: it.event.ID, EventName: it.event.Name, PartitionKey: it.key,
 		Position: it.id.position, Attempts: it.attempts, FirstSeen: it.firstSeen,
-		Class: held, Rule: it.rule, Connector: r.connectorName,
+		Tries: it.tries, Class: held, Rule: it.rule, Connector: r.connectorName,
 	}
 	if it.unreadable != nil {
 		l.Raw = it.raw
@@ -115,6 +121,7 @@ func (r *Runner) behind(it *item) deadletter.Letter {
 // no connector can fill the queue.
 const (
 	maxText    = 1 << 10
+	maxTryText = 200 // what is worth knowing of an older attempt
 	maxExcerpt = 4 << 10
 )
 

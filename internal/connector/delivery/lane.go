@@ -258,7 +258,7 @@ func (l *lane) readBack(ctx context.Context, h *hold, w waiting) (*item, error) 
 		l.holds.remove(h, w.id)
 		return nil, nil
 	}
-	it := &item{id: w.id, rule: letter.Rule, firstSeen: letter.FirstSeen, attempts: w.attempts, hold: h}
+	it := &item{id: w.id, rule: letter.Rule, firstSeen: letter.FirstSeen, attempts: w.attempts, tries: letter.Tries, hold: h}
 	it.raw = letter.Event
 	if len(it.raw) == 0 {
 		it.raw = letter.Raw

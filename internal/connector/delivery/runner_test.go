@@ -240,7 +240,15 @@ func TestTheLastAttemptLeavesADeadLetterWithAllThatIsKnown(t *testing.T) {
 		if l.LastTry.Before(began) || !l.FirstSeen.Equal(began) {
 			t.Errorf("first seen %v, last try %v", l.FirstSeen, l.LastTry)
 		}
-		l.LastTry, l.FirstSeen, l.Event = time.Time{}, time.Time{}, nil
+		for i, try := range l.Tries {
+			if try.At.Before(began) || try.Class != "retryable" || try.Code != "E7" || try.Status != 503 || try.Message != "try later" {
+				t.Errorf("try %d: %+v", i+1, try)
+			}
+		}
+		if len(l.Tries) != 3 || !l.Tries[2].At.Equal(l.LastTry) {
+			t.Errorf("the tries are %+v", l.Tries)
+		}
+		l.LastTry, l.FirstSeen, l.Tries, l.Event = time.Time{}, time.Time{}, nil, nil
 		want := deadletter.Letter{
 			ID: "1.0.0", Destination: "crm", EventID: "e1", EventName: "bought", PartitionKey: "u1", Position: 1,
 			Attempts: 3, Class: "retryable", Code: "E7", Message: "try later", Status: 503,
