@@ -42,6 +42,9 @@ const (
 	// holds two of them in memory.
 	maxWriteBytes   = 2 << 20
 	maxMessageBytes = 3 << 20
+	// programBytes is what the code and constants of the program take in memory
+	// when most of it has run (RssFile of /proc/PID/status).
+	programBytes = 35 << 20
 	// documentInterval is how soon an edited document is in force.
 	documentInterval = time.Second
 	// trimInterval is how often settled events are considered for discarding,
@@ -110,7 +113,7 @@ func engineConfig(s Settings) engine.Config {
 		MaxBytes:        int64(s.DiskLimit),
 		Retention:       s.Retention,
 		MaxMessageBytes: maxMessageBytes,
-		TailBytes:       int(s.MemoryLimit / 8),
+		TailBytes:       int(s.MemoryLimit / 12),
 	}
 }
 
@@ -316,9 +319,11 @@ func tuneRuntime(s Settings) {
 		runtime.GOMAXPROCS(2)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		// The rest is for what the garbage collector does not count, such as
-		// the memory of SQLite.
-		debug.SetMemoryLimit(int64(s.MemoryLimit) * 3 / 4)
+		// The rest is for what the garbage collector does not count: the pages
+		// of the program itself, the memory of SQLite, and what is allocated
+		// while it is still at work.
+		limit := int64(s.MemoryLimit)
+		debug.SetMemoryLimit(max((limit-programBytes)*5/6, limit/2))
 	}
 	if os.Getenv("GOGC") == "" {
 		// The heap is small beside its ceiling, and most of what is allocated
