@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/eventsluice/sluice/internal/retry"
 )
 
 const (
@@ -58,6 +60,7 @@ func (e *Engine) scan(ctx context.Context, s jetstream.Stream, from uint64, head
 	if info.State.Msgs == 0 {
 		return nil
 	}
+	stalled := 0 // attempts in a row that brought nothing
 	for next := max(from, 1); next <= last; {
 		begun := next
 		done, err := e.scanSome(ctx, s, next, headersOnly, func(m jetstream.Msg, sequence uint64, at time.Time) bool {
@@ -67,12 +70,24 @@ func (e *Engine) scan(ctx context.Context, s jetstream.Stream, from uint64, head
 		if done || ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if next == begun && err != nil {
+		if next > begun {
+			stalled = 0
+			continue
+		}
+		if stalled++; scanRetry.Exhausted(stalled) {
+			return err
+		}
+		if err := retry.Sleep(ctx, scanRetry.Delay(stalled, 0)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// scanRetry is how often a scan that gets nowhere begins anew: a server that
+// has just recovered can forget a consumer, and clients drop messages. A start
+// must not fail for that.
+var scanRetry = retry.Policy{MaxAttempts: 12, BaseDelay: 20 * time.Millisecond, MaxDelay: 2 * time.Second}
 
 var errLost = errors.New("messages were lost between server and reader")
 

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +29,7 @@ var flaws = map[flaw]string{
 	"forgets an event":                  "is planned 0 times",
 	"plans in another order":            "of the same key",
 	"plans calls that are too large":    "call of 8 events, want 1 to 7",
-	"plans at random":                   "the second plan of the same events differs",
+	"plans anew each time":              "the second plan of the same events differs",
 	"changes the events":                "planning has changed the events",
 	"sends while planning":              "planning has sent",
 	"returns too few results":           "results for a call of",
@@ -138,6 +138,8 @@ type memoryConnector struct {
 	to   *memory
 	flaw flaw
 	env  connector.Env
+	// plans counts those made, for a plan that depends on it.
+	plans atomic.Int64
 }
 
 func newMemoryConnector(raw json.RawMessage, env connector.Env, m *memory, f flaw) (connector.Connector, error) {
@@ -201,8 +203,8 @@ func (c *memoryConnector) Plan(events []connector.Delivery) connector.Plan {
 		for len(indexes) < 8 {
 			indexes = append(indexes, 0)
 		}
-	case "plans at random":
-		n := rand.IntN(len(indexes) + 1)
+	case "plans anew each time":
+		n := int(c.plans.Add(1)) % len(indexes)
 		return connector.Plan{Calls: c.calls(events, indexes[:n], indexes[n:])}
 	case "changes the events":
 		events[0].Event.Name = "changed"

@@ -301,28 +301,3 @@ func TestUnknownErrorsAreTriedAgain(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
-
-func BenchmarkSend(b *testing.B) {
-	for _, n := range []int{1, 10, 100, 1000} {
-		b.Run(fmt.Sprintf("%d-rows", n), func(b *testing.B) {
-			c := open(b, filepath.Join(b.TempDir(), FileName))
-			rows := 0
-			b.ReportAllocs()
-			for b.Loop() {
-				b.StopTimer()
-				deliveries := connectortest.Plain(n)
-				for i := range deliveries {
-					deliveries[i].Event.Data = fmt.Appendf(nil, `{"page":"/pricing","text":%q}`, strings.Repeat("x", 300))
-				}
-				b.StartTimer()
-				for _, r := range deliver(b, c, deliveries) {
-					if r.Class != connector.Delivered {
-						b.Fatal(r)
-					}
-				}
-				rows += n
-			}
-			b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
-		})
-	}
-}
