@@ -311,7 +311,12 @@ func (x *exchange) answer(accepted, failed int, why error) {
 	if status == http.StatusMultiStatus {
 		out = append(x.appendErrors(out), ',')
 	}
-	x.out = append(out, `"ack":"stream"}`...)
+	if x.batch.Spooled() {
+		out = append(out, `"ack":"spool"}`...)
+	} else {
+		out = append(out, `"ack":"stream"}`...)
+	}
+	x.out = out
 	x.reply(status, jsonType, x.out)
 }
 

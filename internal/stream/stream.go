@@ -27,8 +27,12 @@ type Record struct {
 
 // Result is the fate of one record of a write.
 type Result struct {
-	// Sequence is where the record was stored; meaningful only if Err is nil.
+	// Sequence is where the record was stored; meaningful only if Err is nil
+	// and the record is not Spooled.
 	Sequence string
+	// Spooled says that the record is durable in a spool and not on the stream
+	// yet: it gets there by itself.
+	Spooled bool
 	// Err is nil if the record is durable. Otherwise it is classified:
 	// fault.Throttled and fault.Unavailable say that it was not stored,
 	// fault.TooLarge that it never will be, and any other kind that its fate
@@ -50,8 +54,9 @@ type Entry struct {
 // the write the fate of each. The zero value is empty and ready; Reset makes
 // it so again and keeps its memory. It is not safe for concurrent use.
 type Batch struct {
-	data  []byte
-	items []item
+	data    []byte
+	items   []item
+	spooled bool
 }
 
 type item struct {
@@ -87,8 +92,15 @@ func (b *Batch) Fail(i int, err error) { b.items[i].err = err }
 // only after the producer's Put has returned.
 func (b *Batch) Err(i int) error { return b.items[i].err }
 
+// SetSpooled records whether some of the events are durable in a spool and not
+// on the stream yet. The producer calls it.
+func (b *Batch) SetSpooled(spooled bool) { b.spooled = spooled }
+
+// Spooled returns what SetSpooled was told.
+func (b *Batch) Spooled() bool { return b.spooled }
+
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
 	clear(b.items)
-	b.data, b.items = b.data[:0], b.items[:0]
+	b.data, b.items, b.spooled = b.data[:0], b.items[:0], false
 }

@@ -1,6 +1,9 @@
 package producer
 
 import (
+	"crypto/md5" //nolint:gosec // see SpreadKeys
+	"encoding/binary"
+	"math/bits"
 	"strconv"
 	"time"
 	"unsafe"
@@ -14,6 +17,25 @@ const maxBuckets = 1 << 16
 // BucketKey returns the partition key of bucket i on the stream: "b" and its
 // number. Readers see it, so it never changes.
 func BucketKey(i int) string { return "b" + strconv.Itoa(i) }
+
+// SpreadKeys returns the partition keys of n buckets for a stream that places a
+// record by the MD5 hash of its key, as Kinesis does: each of them falls into
+// another n-th of the range of hashes, so that shards of equal size get equally
+// many buckets if n is a multiple of their number. They are "b" and a number
+// too, and the same for the same n in every process.
+func SpreadKeys(n int) []string {
+	keys := make([]string, n)
+	for left, i := n, 0; left > 0; i++ {
+		key := BucketKey(i)
+		sum := md5.Sum([]byte(key)) //nolint:gosec // Kinesis prescribes it, against nobody
+		part, _ := bits.Mul64(binary.BigEndian.Uint64(sum[:]), uint64(n))
+		if keys[part] == "" {
+			keys[part] = key
+			left--
+		}
+	}
+	return keys
+}
 
 // bucketOf returns the bucket of a partition key with a hash (event.Hash).
 func bucketOf(hash uint64, buckets int) int { return int(hash % uint64(buckets)) }
@@ -53,6 +75,8 @@ type record struct {
 	// unknown counts the attempts with unknown fate: as often the record may
 	// be on the stream already.
 	unknown int
+	// spooled says where it became durable.
+	spooled bool
 	// charged is the memory counted in Producer.held for it.
 	charged int
 }
@@ -72,6 +96,8 @@ type waiter struct {
 	started time.Time
 	pending int // parts without an answer
 	failed  bool
+	// spooled says that some of the events are durable in a spool.
+	spooled bool
 	// gone is set when the sender has left without the answer. Whoever
 	// answers the last part then recycles the waiter.
 	gone bool
@@ -93,7 +119,7 @@ const noPart = -1
 func (w *waiter) reset() {
 	clear(w.parts)
 	w.parts, w.partOf = w.parts[:0], w.partOf[:0]
-	w.pending, w.failed, w.gone = 0, false, false
+	w.pending, w.failed, w.spooled, w.gone = 0, false, false, false
 }
 
 // newPart adds a part and returns its index.
@@ -124,7 +150,11 @@ func (r *record) room(eventSize int, cfg *Config) bool {
 	if r.sealed || cfg.OneEventPerRecord && r.data.Len() > 0 {
 		return false
 	}
-	return len(r.bucket.key)+r.data.SizeWith(eventSize) <= cfg.MaxRecordBytes
+	most := cfg.FullRecordBytes
+	if r.data.Len() == 0 {
+		most = cfg.MaxRecordBytes
+	}
+	return len(r.bucket.key)+r.data.SizeWith(eventSize) <= most
 }
 
 // add appends an event of a Put.

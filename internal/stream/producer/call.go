@@ -249,6 +249,9 @@ func (p *Producer) land(w *worker, results []stream.Result, err error, now time.
 			bytes += r.size()
 			p.stats.Records++
 			p.stats.Repeated += uint64(events * r.unknown)
+			if r.spooled = results[i].Spooled; r.spooled {
+				p.stats.Spooled += uint64(events)
+			}
 			w.senders = p.settle(r, nil, w.senders, now)
 		case never:
 			p.stats.Rejected += uint64(events)

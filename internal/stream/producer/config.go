@@ -18,6 +18,10 @@ type Config struct {
 	// the change is kept if the old producer has stopped before the new one
 	// starts. Default 16.
 	Buckets int
+	// Keys are the partition keys of the buckets on the stream, one for each.
+	// Default: those of BucketKey. A stream that places records by a hash of
+	// their key is served evenly by those of SpreadKeys.
+	Keys []string
 	// Format is how events share a record. Default stream.KPL.
 	Format stream.Format
 	// OneEventPerRecord writes each event as a record of its own, for readers
@@ -32,6 +36,10 @@ type Config struct {
 	// MaxRecordBytes limits one record, data and partition key. An event that
 	// does not fit fails as too large. Default 1 MiB, the default of Kinesis.
 	MaxRecordBytes int
+	// FullRecordBytes is when a record takes no further event, though one event
+	// may be larger. What readers get again after a failure is as large as a
+	// record. Default MaxRecordBytes.
+	FullRecordBytes int
 	// MaxInFlightCalls is how many calls run at once. More than one pays where
 	// a call takes long and costs little. Default 1.
 	MaxInFlightCalls int
@@ -48,6 +56,10 @@ type Config struct {
 	// context is done. Default 10 seconds.
 	DrainTimeout time.Duration
 
+	// RetryAfter, if not nil, is asked how long senders should wait whose events
+	// the stream does not take; zero if it does not know. Default: an estimate
+	// from how fast events became durable of late.
+	RetryAfter func() time.Duration
 	// Retry says how patiently a record is written again. Default: from 50 ms,
 	// to 2 s, without a bound on attempts: as long as a sender waits. With a
 	// bound, records known not to be stored are given up at it.
@@ -60,10 +72,14 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
+	if c.Keys != nil {
+		set(&c.Buckets, len(c.Keys))
+	}
 	set(&c.Buckets, 16)
 	set(&c.MaxCallRecords, 500)
 	set(&c.MaxCallBytes, 5<<20)
 	set(&c.MaxRecordBytes, 1<<20)
+	set(&c.FullRecordBytes, c.MaxRecordBytes)
 	set(&c.MaxInFlightCalls, 1)
 	set(&c.MaxBufferedBytes, 64<<20)
 	set(&c.CallTimeout, 10*time.Second)
@@ -92,9 +108,11 @@ func (c Config) Validate() error {
 		}
 	}
 	check(c.Buckets >= 1 && c.Buckets <= maxBuckets, "Buckets is %d: want 1 to %d", c.Buckets, maxBuckets)
+	check(c.Keys == nil || len(c.Keys) == c.Buckets, "Keys has %d keys: want one for each of the %d buckets", len(c.Keys), c.Buckets)
 	check(c.Format <= stream.Framed, "Format is %d: unknown", c.Format)
 	check(c.MaxCallRecords >= 1, "MaxCallRecords is %d: want 1 or more", c.MaxCallRecords)
 	check(c.MaxRecordBytes >= 64, "MaxRecordBytes is %d: want 64 or more", c.MaxRecordBytes)
+	check(c.FullRecordBytes >= 64 && c.FullRecordBytes <= c.MaxRecordBytes, "FullRecordBytes is %d: want 64 to MaxRecordBytes (%d)", c.FullRecordBytes, c.MaxRecordBytes)
 	check(c.MaxCallBytes >= c.MaxRecordBytes, "MaxCallBytes is %d: want at least MaxRecordBytes (%d)", c.MaxCallBytes, c.MaxRecordBytes)
 	check(c.MaxInFlightCalls >= 1, "MaxInFlightCalls is %d: want 1 or more", c.MaxInFlightCalls)
 	check(c.MaxBufferedBytes >= c.MaxRecordBytes, "MaxBufferedBytes is %d: want at least MaxRecordBytes (%d)", c.MaxBufferedBytes, c.MaxRecordBytes)

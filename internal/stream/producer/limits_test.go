@@ -2,7 +2,9 @@ package producer_test
 
 import (
 	"context"
+	"crypto/md5" //nolint:gosec // as Kinesis places records
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 	"sync"
@@ -225,4 +227,114 @@ func TestConfigNamesEveryFault(t *testing.T) {
 	if err := (producer.Config{}).Validate(); err != nil {
 		t.Errorf("the zero value is not valid: %v", err)
 	}
+}
+
+func TestAFullRecordTakesNoMoreAndALargeEventGoesAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, producer.Config{Buckets: 1, FullRecordBytes: 600, MaxRecordBytes: 2000}, nil)
+		large := "ann/3/" + strings.Repeat("x", 1500)
+		r.mustPut("ann/1", "ann/2", large, "ann/4", "ann/5", "ann/6", "ann/7", "ann/8")
+		var events []int
+		for _, e := range r.memory.Entries() {
+			for _, rec := range e.Records {
+				events = append(events, rec.Events)
+				if len(rec.Data) > 600 && rec.Events > 1 {
+					t.Errorf("a record of %d bytes holds %d events", len(rec.Data), rec.Events)
+				}
+			}
+		}
+		if len(events) < 3 || events[1] != 1 {
+			t.Errorf("records of %v events", events)
+		}
+		if got := r.stored(); !slices.IsSorted(got) || len(got) != 8 {
+			t.Errorf("stored %v", got)
+		}
+	})
+}
+
+func TestSpreadKeysPutOneBucketIntoEachPartOfTheHashes(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 2, 3, 16, 40, 1000} {
+		keys := producer.SpreadKeys(n)
+		taken := map[int]string{}
+		for _, key := range keys {
+			sum := md5.Sum([]byte(key)) //nolint:gosec // as Kinesis does
+			hash := new(big.Int).SetBytes(sum[:])
+			part := int(hash.Mul(hash, big.NewInt(int64(n))).Rsh(hash, 128).Int64())
+			if other, twice := taken[part]; twice {
+				t.Errorf("%d buckets: %s and %s are in part %d", n, other, key, part)
+			}
+			taken[part] = key
+		}
+		if len(taken) != n || !slices.Equal(keys, producer.SpreadKeys(n)) {
+			t.Errorf("%d buckets: %d parts are taken, or the keys change", n, len(taken))
+		}
+	}
+}
+
+func TestRecordsCarryTheKeysOfTheirBuckets(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		keys := producer.SpreadKeys(3)
+		r := start(t, producer.Config{Keys: keys}, nil)
+		for i := range 20 {
+			r.mustPut(fmt.Sprintf("user-%d/1", i))
+		}
+		seen := map[string]bool{}
+		for _, e := range r.memory.Entries() {
+			for _, rec := range e.Records {
+				seen[rec.PartitionKey] = true
+			}
+		}
+		if len(seen) != len(keys) || !seen[keys[0]] || !seen[keys[1]] || !seen[keys[2]] {
+			t.Errorf("records under %v, want %v", seen, keys)
+		}
+	})
+}
+
+func TestTheBatchKnowsWhatIsInTheSpool(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		spooling := true
+		r := start(t, producer.Config{}, func(s streamtest.Stream) streamtest.Stream {
+			return streamtest.Func(func(ctx context.Context, records []stream.Record) ([]stream.Result, error) {
+				results, err := s.PutRecords(ctx, records)
+				for i := range results {
+					results[i].Spooled = spooling
+				}
+				return results, err
+			})
+		})
+		var b stream.Batch
+		for _, want := range []bool{true, false} {
+			spooling = want
+			b.Reset()
+			b.Add(sent("ann/1"))
+			if err := r.p.Put(t.Context(), &b); err != nil || b.Spooled() != want {
+				t.Errorf("Put: %v, spooled %v, want %v", err, b.Spooled(), want)
+			}
+		}
+		if s := r.p.Stats(); s.Accepted != 2 || s.Spooled != 1 {
+			t.Errorf("accepted %d, spooled %d, want 2 and 1", s.Accepted, s.Spooled)
+		}
+	})
+}
+
+func TestSendersAreToldTheWaitThatTheStreamKnows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		wait := 7 * time.Second
+		r := start(t, producer.Config{RetryAfter: func() time.Duration { return wait }}, func(s streamtest.Stream) streamtest.Stream {
+			return streamtest.Down(s, time.Now().Add(time.Hour))
+		})
+		for _, want := range []time.Duration{7 * time.Second, 30 * time.Second} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if err := r.put(ctx, "ann/1")[0]; fault.RetryAfter(err) != want {
+				t.Errorf("the sender is told to wait %v (%v), want %v", fault.RetryAfter(err), err, want)
+			}
+			cancel()
+			wait = 0 // it does not know: nothing has drained
+		}
+	})
 }

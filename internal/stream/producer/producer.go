@@ -98,14 +98,16 @@ func New(s Stream, intake *ledger.Intake, cfg Config) (*Producer, error) {
 		cfg:        cfg,
 		budget:     rate.NewLimiter(rate.Limit(cfg.RetriesPerSecond), cfg.RetryBurst),
 		buckets:    make([]bucket, cfg.Buckets),
-		firstBytes: min(4<<10, cfg.MaxRecordBytes, cfg.MaxBufferedBytes/(4*cfg.Buckets)),
+		firstBytes: min(4<<10, cfg.FullRecordBytes, cfg.MaxBufferedBytes/(4*cfg.Buckets)),
 		ready:      queue{ring: make([]*bucket, cfg.Buckets)},
 	}
 	if cfg.OneEventPerRecord {
 		p.firstBytes = 0
 	}
 	for i := range p.buckets {
-		p.buckets[i].key = BucketKey(i)
+		if p.buckets[i].key = BucketKey(i); cfg.Keys != nil {
+			p.buckets[i].key = cfg.Keys[i]
+		}
 	}
 	p.waiters.New = func() any { return &waiter{done: make(chan struct{}, 1)} }
 	return p, nil
@@ -147,6 +149,7 @@ func (p *Producer) Put(ctx context.Context, b *stream.Batch) error {
 	if w.failed {
 		first = w.report(b)
 	}
+	b.SetSpooled(w.spooled)
 	w.reset()
 	p.waiters.Put(w)
 	return first
@@ -228,7 +231,7 @@ const eventBytes, recordBytes = 48, 256
 // admit decides whether there is memory for a batch.
 func (p *Producer) admit(b *stream.Batch, now time.Time) error {
 	const most = 2 // records that a full one may have become, events being of any size
-	records := len(p.buckets) + most*b.Size()/p.cfg.MaxRecordBytes
+	records := len(p.buckets) + most*b.Size()/p.cfg.FullRecordBytes
 	if p.cfg.OneEventPerRecord {
 		records = b.Len()
 	}
@@ -245,8 +248,18 @@ func (p *Producer) admit(b *stream.Batch, now time.Time) error {
 	return &fault.Error{
 		Kind:       fault.Unavailable,
 		Detail:     "the stream takes events more slowly than they come in",
-		RetryAfter: p.drained.timeFor(now, p.held),
+		RetryAfter: p.retryAfter(now),
 	}
+}
+
+// retryAfter is when a sender may find room, as far as can be told. mu is held.
+func (p *Producer) retryAfter(now time.Time) time.Duration {
+	if p.cfg.RetryAfter != nil {
+		if d := p.cfg.RetryAfter(); d > 0 {
+			return d
+		}
+	}
+	return p.drained.timeFor(now, p.held)
 }
 
 // turnAway counts and reports the events of a batch of which none was taken.
@@ -276,11 +289,12 @@ func (p *Producer) leave(w *waiter, b *stream.Batch, cause error) (err error, le
 	}
 	defer p.mu.Unlock()
 	w.gone = true
+	b.SetSpooled(w.spooled)
 	p.stats.Abandoned++
 	late := &fault.Error{
 		Kind:       fault.Ambiguous,
 		Detail:     "the event was not durable in time; it may still be stored",
-		RetryAfter: p.drained.timeFor(time.Now(), p.held),
+		RetryAfter: p.retryAfter(time.Now()),
 		Err:        cause,
 	}
 	for i := range w.parts {
@@ -350,7 +364,7 @@ func (p *Producer) release(r *record) {
 	p.held -= r.charged
 	clear(r.shares)
 	r.shares, r.live = r.shares[:0], 0
-	r.bucket, r.sealed, r.attempts, r.unknown, r.charged = nil, false, 0, 0, 0
+	r.bucket, r.sealed, r.attempts, r.unknown, r.spooled, r.charged = nil, false, 0, 0, false, 0
 	if size := r.memory(); p.held+p.freeBytes+size <= p.cfg.MaxBufferedBytes/2 {
 		p.freeBytes += size
 		r.next, p.free = p.free, r
@@ -431,6 +445,7 @@ func (p *Producer) settle(r *record, err error, wake []*waiter, now time.Time) [
 		w := r.shares[i].w
 		w.parts[r.shares[i].part] = part{err: err}
 		w.failed = w.failed || err != nil
+		w.spooled = w.spooled || r.spooled
 		if w.pending--; w.pending > 0 {
 			continue
 		}

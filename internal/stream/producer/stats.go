@@ -17,8 +17,8 @@ type Stats struct {
 
 	// Events were handed to Put; each ends in one of the three below.
 	Events uint64
-	// Accepted became durable.
-	Accepted uint64
+	// Accepted became durable, Spooled of them in a spool at first.
+	Accepted, Spooled uint64
 	// Rejected were not stored: turned away, too large or given up.
 	Rejected uint64
 	// Undecided may or may not be stored: Run ended before that was known.
