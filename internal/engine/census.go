@@ -292,31 +292,38 @@ func (c *census) countBefore(ctx context.Context, position uint64) (uint64, erro
 	if position <= 1 {
 		return 0, nil
 	}
-	upTo := position - 1
+	m, err := c.at(ctx, position-1)
+	return m.Events, err
+}
+
+// at returns the mark at a position, which it may have to count.
+func (c *census) at(ctx context.Context, position uint64) (mark, error) {
 	c.mu.Lock()
-	head, from, known := c.head, c.below(upTo), c.exactly(upTo)
+	head, from, known := c.head, c.below(position), c.exactly(position)
 	c.mu.Unlock()
 	switch {
 	case known != nil:
-		return known.Events, nil
-	case upTo >= head.Position:
+		return *known, nil
+	case position >= head.Position:
 		// Entries ahead of head are in flight; what is not counted yet stands
 		// on the stream.
 		from = &head
 	case from == nil:
-		return 0, fault.New(fault.NotFound, "position %d has been trimmed, and its count is not kept", position)
+		return mark{}, fault.New(fault.NotFound, "position %d has been trimmed, and its count is not kept", position+1)
 	}
-	total := from.Events
-	err := c.engine.scan(ctx, c.stream, from.Position+1, true, func(m jetstream.Msg, at uint64, _ time.Time) bool {
-		if at <= upTo {
-			total += headerEvents(m.Headers())
+	m := mark{Position: position, Events: from.Events, Bytes: from.Bytes, Unix: from.Unix}
+	err := c.engine.scan(ctx, c.stream, from.Position+1, true, func(msg jetstream.Msg, at uint64, stored time.Time) bool {
+		if at <= position {
+			m.Events += headerEvents(msg.Headers())
+			m.Bytes += entrySize(payloadSize(msg.Headers()))
+			m.Unix = stored.Unix()
 		}
-		return at < upTo
+		return at < position
 	})
 	if err != nil {
-		return 0, unavailable(err, "count the events before position %d", position)
+		return mark{}, unavailable(err, "count the events before position %d", position+1)
 	}
-	return total, nil
+	return m, nil
 }
 
 // exactly returns the mark at a position, nil if there is none. mu is held.
@@ -370,6 +377,29 @@ func (c *census) trimTo(upTo uint64, before time.Time, keep uint64) (_ mark, ok 
 	return c.marks[best], best > 0
 }
 
+// mark makes sure that there is a mark at a position, which must be on the
+// stream, and returns it.
+func (c *census) mark(ctx context.Context, position uint64) (mark, error) {
+	c.mu.Lock()
+	counted := c.head.Position
+	c.mu.Unlock()
+	if position > counted { // its acknowledgement was lost, or one before it is late
+		if err := c.fill(ctx); err != nil {
+			return mark{}, unavailable(err, "count the events up to position %d", position)
+		}
+	}
+	m, err := c.at(ctx, position)
+	if err != nil {
+		return m, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i, ok := slices.BinarySearchFunc(c.marks, position, byPosition); !ok {
+		c.marks = slices.Insert(c.marks, i, m)
+	}
+	return m, nil
+}
+
 // trimmed notes that the stream now begins after a mark.
 func (c *census) trimmed(to mark) {
 	c.mu.Lock()
@@ -381,6 +411,14 @@ func (c *census) trimmed(to mark) {
 	c.past = append(c.past, c.marks[:i]...)
 	c.past = slices.Clone(c.past[max(0, len(c.past)-maxPast):])
 	c.marks = slices.Clone(c.marks[i:])
+}
+
+// retained returns the events that the stream holds, and about what they take.
+func (c *census) retained() (events, bytes uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	begin := c.marks[0]
+	return c.head.Events + c.aheadEvents - begin.Events, c.head.Bytes - begin.Bytes
 }
 
 // save keeps the census in the state stream.

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -58,6 +57,32 @@ func (ev *Events) Trim(ctx context.Context, upTo uint64) error {
 	if !ok {
 		return nil
 	}
+	return ev.cut(ctx, to)
+}
+
+// Discard removes the entries up to and including upTo, which must have been
+// read, whatever their age: they are not needed here any more. An older
+// position than that of the last call is no error.
+func (ev *Events) Discard(ctx context.Context, upTo uint64) error {
+	ev.census.mu.Lock()
+	gone := upTo <= ev.census.marks[0].Position
+	ev.census.mu.Unlock()
+	if gone {
+		return nil
+	}
+	to, err := ev.census.mark(ctx, upTo)
+	if err != nil {
+		return err
+	}
+	return ev.cut(ctx, to)
+}
+
+// Retained returns how many events the stream holds, and about how many bytes
+// they take on the disk.
+func (ev *Events) Retained() (events, bytes uint64) { return ev.census.retained() }
+
+// cut discards what stands at or before a mark of the census.
+func (ev *Events) cut(ctx context.Context, to mark) error {
 	// The count of what goes must be kept before it goes. A crash in between
 	// leaves entries that are counted and will be trimmed again.
 	if err := ev.census.save(ctx); err != nil {
@@ -68,7 +93,6 @@ func (ev *Events) Trim(ctx context.Context, upTo uint64) error {
 	}
 	ev.census.trimmed(to)
 	ev.tail.trim(to.Position)
-	ev.log.Debug("event stream trimmed", slog.Uint64("position", to.Position),
-		slog.Uint64("events", to.Events), slog.String("settled", fmt.Sprint(upTo)))
+	ev.log.Debug("event stream trimmed", slog.Uint64("position", to.Position), slog.Uint64("events", to.Events))
 	return nil
 }
