@@ -37,14 +37,16 @@ lacks() { if [ "$$CI" = true ]; then echo "CI=true, and there is no $$1" >&2; ex
 [ -n "$$race" ] || lacks "C compiler (gcc, libc6-dev)" "the race detector"; \
 PATH="$$PATH:$$(ls -d /usr/lib/postgresql/*/bin /opt/homebrew/opt/postgresql*/bin 2>/dev/null | tr '\n' ':')"; \
 command -v initdb >/dev/null || lacks "PostgreSQL server (postgresql)" "the tests against PostgreSQL"; \
-command -v node >/dev/null && command -v npm >/dev/null || lacks "Node.js (nodejs, npm)" "the test with an SDK from npm"
+command -v node >/dev/null && command -v npm >/dev/null || lacks "Node.js (nodejs, npm)" "the tests with packages from npm"; \
+command -v javac >/dev/null && command -v mvn >/dev/null || lacks "JDK with Maven (default-jdk-headless, maven)" "the tests with KPL and KCL"; \
+python3 -c 'import ensurepip' 2>/dev/null || lacks "Python with venv (python3-venv)" "the test with boto3"
 endef
 
 test: ## every test; parts that this machine lacks are skipped, with a line saying so
 	@$(probe); export CGO_ENABLED=$${race:+1}; \
 	$(GO) test $$race -timeout 15m $(TEST)
 
-bench: ## sluice beside a bare net/http + chi handler: rate, latency, CPU per event
+bench: ## sluice beside a bare net/http + chi handler: rate, latency, CPU per event; what Kinesis would bill
 	$(GO) run ./internal/bench $(BENCH)
 
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## format, vet and golangci-lint

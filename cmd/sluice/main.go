@@ -101,6 +101,8 @@ Every flag can be given in the environment too: --data-dir is SLUICE_DATA_DIR.`,
 		newKeys(&settings),
 		newDeadLetters(&settings),
 		newQuarantine(&settings),
+		newStream(&settings),
+		newSpool(&settings),
 	)
 	return root
 }
@@ -108,6 +110,9 @@ Every flag can be given in the environment too: --data-dir is SLUICE_DATA_DIR.`,
 func up(cmd *cobra.Command, settings *app.Settings) error {
 	if err := fill(cmd, settings); err != nil {
 		return err
+	}
+	if err := settings.CheckUp(); err != nil {
+		return wrongUse{err}
 	}
 	return app.Up(cmd.Context(), *settings, cmd.OutOrStdout(), cmd.ErrOrStderr())
 }

@@ -33,6 +33,7 @@ func (p *program) adminHandler(metrics http.Handler) http.Handler {
 	mux.HandleFunc("GET /api/events/tail", p.tailEvents)
 	mux.HandleFunc("GET /api/events/{id}", p.traceEvent)
 	p.handleLetters(mux)
+	p.handleSpool(mux)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)

@@ -12,11 +12,11 @@ import (
 	"github.com/eventsluice/sluice/internal/ledger"
 )
 
-// balanceFile holds what the ledger opens with, as far as the stream does not
-// know it: the events that were rejected.
+// balanceFile holds what the ledger opens with, as far as the host does not
+// know it: the events that were rejected, and on Kinesis those that were stored.
 const balanceFile = "ledger.json"
 
-// loadBalance returns the opening balance: accepted is what the stream holds,
+// loadBalance returns the opening balance: accepted is what the host has,
 // rejected what the last process kept.
 func (p *program) loadBalance() (ledger.Opening, error) {
 	var o ledger.Opening
@@ -28,14 +28,14 @@ func (p *program) loadBalance() (ledger.Opening, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return o, fmt.Errorf("opening balance %s: %w; remove the file to begin again with no rejected events", name, err)
 	}
-	o.Accepted = p.engine.Events().Stored()
+	o.Accepted = p.host.open(o.Accepted)
 	return o, nil
 }
 
 // saveBalance keeps the balance if it changed since it was kept last.
 func (p *program) saveBalance() error {
 	balance := p.intake.Balance()
-	balance.Accepted = 0 // the stream knows better
+	balance.Accepted = p.host.keep()
 	if reflect.DeepEqual(balance, p.keptBalance) {
 		return nil
 	}

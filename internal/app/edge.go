@@ -27,24 +27,16 @@ func (p *program) edgeConfig() edge.Config {
 		AddressRate:    source.Rate{PerSecond: s.AddressRate},
 		TrustedProxies: s.TrustedProxies,
 		Ready:          p.notReady,
+		Tracer:         p.tele.Tracer,
 		Log:            p.log,
 	}
 }
 
-// notReady returns why the gateway should get no traffic: the stream does not
-// answer or has no room left.
+// notReady returns why the gateway should get no traffic.
 func (p *program) notReady(ctx context.Context) []string {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	stats, err := p.engine.Events().Stats(ctx)
-	switch {
-	case err != nil:
-		p.log.Warn("stream does not answer", "error", err)
-		return []string{"the stream does not answer"}
-	case stats.Bytes >= stats.Budget:
-		return []string{"the disk budget of the stream is used up: a destination is behind, or SLUICE_DISK_LIMIT is too small"}
-	}
-	return nil
+	return p.host.notReady(ctx)
 }
 
 func (p *program) edgeMetrics(g *gauges) func(metric.Observer) {
@@ -68,25 +60,5 @@ func (p *program) edgeMetrics(g *gauges) func(metric.Observer) {
 		o.ObserveInt64(inFlight, s.InFlight)
 		o.ObserveInt64(unkept, int64(s.QuarantineFailed))
 		o.ObserveInt64(discarded, int64(p.engine.Quarantine().Discarded()))
-	}
-}
-
-func (p *program) streamMetrics(g *gauges) func(metric.Observer) {
-	bytes := g.gauge("sluice.stream.bytes", "Bytes of the event stream on disk.")
-	budget := g.gauge("sluice.stream.budget_bytes", "Bytes that the event stream may take; at the budget the gateway answers 503.")
-	entries := g.gauge("sluice.stream.entries", "Writes that the event stream retains.")
-	trimmed := g.counter("sluice.stream.events_trimmed", "Events discarded after every destination had settled them.")
-	return func(o metric.Observer) {
-		ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
-		defer cancel()
-		s, err := p.engine.Events().Stats(ctx)
-		if err != nil {
-			p.log.Warn("stream does not answer", "error", err)
-			return
-		}
-		o.ObserveInt64(bytes, int64(s.Bytes))
-		o.ObserveInt64(budget, int64(s.Budget))
-		o.ObserveInt64(entries, int64(s.Entries))
-		o.ObserveInt64(trimmed, int64(s.Trimmed))
 	}
 }

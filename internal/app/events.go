@@ -23,6 +23,9 @@ const (
 	traceDepth = 1_000_000
 )
 
+// errElsewhere is the answer where the stream is not read by this process.
+var errElsewhere = fault.New(fault.NotFound, "the events of this gateway are on Kinesis: look at them with `sluice stream peek`")
+
 // storedEvent is one event of the stream with its place there.
 type storedEvent struct {
 	Place    place           `json:"position"`
@@ -42,6 +45,14 @@ func (p place) String() string { return fmt.Sprintf("%d.%d.%d", p.Position, p.Re
 
 // MarshalText implements encoding.TextMarshaler.
 func (p place) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *place) UnmarshalText(text []byte) error {
+	if _, err := fmt.Sscanf(string(text), "%d.%d.%d", &p.Position, &p.Record, &p.Index); err != nil {
+		return fmt.Errorf("%q is not the place of an event: position.record.event", text)
+	}
+	return nil
+}
 
 // eventsOf returns the events of an entry in their order. Bytes that are not
 // JSON become a JSON string, so that they can be shown.
@@ -66,7 +77,11 @@ func eventsOf(entry stream.Entry) []storedEvent {
 // newest calls yield for the newest events, newest first, until it returns
 // false.
 func (p *program) newest(ctx context.Context, yield func(storedEvent) bool) error {
-	return p.engine.Events().Recent(ctx, traceDepth, func(entry stream.Entry) bool {
+	events := p.host.events()
+	if events == nil {
+		return errElsewhere
+	}
+	return events.Recent(ctx, traceDepth, func(entry stream.Entry) bool {
 		events := eventsOf(entry)
 		for i := len(events) - 1; i >= 0; i-- {
 			if !yield(events[i]) {
@@ -98,13 +113,17 @@ func (p *program) recentEvents(w http.ResponseWriter, r *http.Request) {
 // tailEvents sends the events that are stored from now on, as server-sent
 // events, until the client goes.
 func (p *program) tailEvents(w http.ResponseWriter, r *http.Request) {
-	ctx := r.Context()
-	last, err := p.engine.Events().Last(ctx)
+	ctx, events := r.Context(), p.host.events()
+	if events == nil {
+		writeProblem(w, errElsewhere)
+		return
+	}
+	last, err := events.Last(ctx)
 	if err != nil {
 		writeProblem(w, err)
 		return
 	}
-	reader, err := p.engine.Events().Open(ctx, last)
+	reader, err := events.Open(ctx, last)
 	if err != nil {
 		writeProblem(w, err)
 		return

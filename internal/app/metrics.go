@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/eventsluice/sluice/internal/ledger"
+	"github.com/eventsluice/sluice/internal/telemetry"
 )
 
 // gauges is a set of instruments that are read together when somebody asks for
@@ -41,7 +42,7 @@ func (g *gauges) seconds(name, help string) metric.Float64ObservableCounter {
 func (p *program) register(meter metric.Meter) error {
 	g := &gauges{meter: meter}
 	observe := []func(metric.Observer){
-		p.ledgerMetrics(g), p.producerMetrics(g), p.streamMetrics(g), p.edgeMetrics(g), p.documentMetrics(g), p.deliveryMetrics(g),
+		p.ledgerMetrics(g), p.producerMetrics(g), p.host.metrics(g), p.edgeMetrics(g), p.documentMetrics(g), p.deliveryMetrics(g),
 	}
 	if err := errors.Join(g.faults...); err != nil {
 		return err
@@ -115,13 +116,30 @@ func (p *program) producerMetrics(g *gauges) func(metric.Observer) {
 	}
 }
 
+// histograms adds the metrics whose buckets the stages count.
+func (p *program) histograms() {
+	var answers []telemetry.Series
+	for _, a := range p.edge.AnswerTimes() {
+		answers = append(answers, telemetry.Series{Labels: attributes("route", a.Route, "class", a.Class), Histogram: a.Times})
+	}
+	p.tele.Histograms("sluice.gateway.answer_time", "Time from the header of a request to the end of its answer.", telemetry.Seconds, answers...)
+	sizes := p.producer.Sizes()
+	p.tele.Histograms("sluice.producer.call_records", "Records of a write to the stream.", telemetry.Records, telemetry.Series{Histogram: sizes.RecordsPerCall})
+	p.tele.Histograms("sluice.producer.call_size", "Bytes of a write to the stream.", telemetry.Bytes, telemetry.Series{Histogram: sizes.BytesPerCall})
+	p.tele.Histograms("sluice.producer.record_events", "Events of a stored record: its fill.", telemetry.Events, telemetry.Series{Histogram: sizes.EventsPerRecord})
+}
+
 // labels makes the attributes of an observation from pairs of key and value.
 func labels(pairs ...string) metric.MeasurementOption {
+	return metric.WithAttributes(attributes(pairs...)...)
+}
+
+func attributes(pairs ...string) []attribute.KeyValue {
 	attributes := make([]attribute.KeyValue, 0, len(pairs)/2)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		attributes = append(attributes, attribute.String(pairs[i], pairs[i+1]))
 	}
-	return metric.WithAttributes(attributes...)
+	return attributes
 }
 
 func statusText(status int) string { return strconv.Itoa(status) }

@@ -16,6 +16,7 @@ import (
 	"github.com/eventsluice/sluice/internal/ledger"
 	"github.com/eventsluice/sluice/internal/retry"
 	"github.com/eventsluice/sluice/internal/router"
+	"github.com/eventsluice/sluice/internal/telemetry/tracing"
 )
 
 // runners keeps one delivery.Runner going for each destination of the
@@ -27,6 +28,7 @@ type runners struct {
 	// memory is for the events of all destinations that wait for their first
 	// attempt, in bytes.
 	memory int
+	tracer *tracing.Tracer
 	log    *slog.Logger
 
 	apply   sync.Mutex // held while destinations change
@@ -87,7 +89,7 @@ func (r *runners) begin(d *Destination, memory int) (*running, error) {
 		return nil, err
 	}
 	name, config := d.Name, deliveryConfig(d)
-	config.MaxPendingBytes = min(memory, mostPendingBytes)
+	config.MaxPendingBytes, config.Tracer = min(memory, mostPendingBytes), r.tracer
 	runner, err := delivery.New(
 		r.engine.Events(), r.engine.Destination(name), conn,
 		func() delivery.Route { return r.rules().Route(name) },

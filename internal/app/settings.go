@@ -5,15 +5,17 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/eventsluice/sluice/internal/stream/producer"
 )
 
 // Settings is the configuration of a program. It comes from flags, then from
@@ -25,6 +27,13 @@ type Settings struct {
 	AdminToken string
 	DataDir    string
 	Stream     string
+	// Spool is the folder of the spool, "" if there is none.
+	Spool      string
+	SpoolLimit Bytes
+	// Aggregation lets events share records on Kinesis.
+	Aggregation bool
+	// Buckets on Kinesis; 0 follows the shards.
+	Buckets int
 
 	Keys         string
 	Rules        string
@@ -67,7 +76,11 @@ func (s *Settings) Bind(flags *pflag.FlagSet) {
 	bind(address(&s.AdminAddr), "127.0.0.1:8081", "admin-addr", "host:port", "address of console, metrics and admin API; off loopback it needs an admin token")
 	bind(text(&s.AdminToken), "", "admin-token", "token", "bearer token of the admin address")
 	bind(path(&s.DataDir), "./.sluice", "data-dir", "path", "folder of all that is kept on this machine")
-	bind(streamURL(&s.Stream), "embedded:", "stream", "url", "where events are stored: embedded:")
+	bind(streamURL(&s.Stream), "embedded:", "stream", "url", "where events are stored: embedded: or kinesis://STREAM-NAME")
+	bind(path(&s.Spool), "", "spool", "path", "folder where batches wait while Kinesis does not take them, or off (default <data-dir>/spool)")
+	bind(byteSize(&s.SpoolLimit, 16<<20), "1GiB", "spool-limit", "bytes", "budget of the spool on disk; with it used up the gateway answers 503")
+	bind(onOff(&s.Aggregation), "on", "aggregation", "on|off", "off writes a record of its own for each event, plain JSON, for readers of Kinesis that know no aggregates")
+	bind(count(&s.Buckets, producer.MaxBuckets), "0", "buckets", "n", "buckets on Kinesis; 0 is four for each open shard at the start")
 	bind(documentPath(&s.Keys), "", "keys", "path", "keys document (default <data-dir>/keys.json)")
 	bind(documentPath(&s.Rules), "", "rules", "path", "rules document (default <data-dir>/rules.json)")
 	bind(documentPath(&s.Destinations), "", "destinations", "path", "destinations document (default <data-dir>/destinations.json)")
@@ -148,7 +161,35 @@ func (s *Settings) check() []error {
 			*d.path = filepath.Join(s.DataDir, d.name)
 		}
 	}
+	switch s.Spool {
+	case "":
+		s.Spool = filepath.Join(s.DataDir, "spool")
+	case spoolOff:
+		s.Spool = ""
+	}
+	if s.Spool != "" && filepath.Clean(s.Spool) == filepath.Clean(s.DataDir) {
+		faults = append(faults, fmt.Errorf("SLUICE_SPOOL=%q: the data folder itself; right would be a folder of its own, such as %q", s.Spool, filepath.Join(s.DataDir, "spool")))
+	}
 	return faults
+}
+
+// spoolOff is the value of SLUICE_SPOOL for no spool.
+const spoolOff = "off"
+
+// kinesisName returns the name of the Kinesis stream that the settings name; ok
+// is false if they name another host.
+func (s *Settings) kinesisName() (name string, ok bool) {
+	return strings.CutPrefix(s.Stream, kinesisScheme)
+}
+
+const kinesisScheme = "kinesis://"
+
+// CheckUp finds out whether everything can run on this machine as set.
+func (s *Settings) CheckUp() error {
+	if _, ok := s.kinesisName(); ok {
+		return fmt.Errorf("SLUICE_STREAM=%q: what is on Kinesis is delivered by Lambda functions; start the gateway alone (sluice gateway), or use \"embedded:\"", s.Stream)
+	}
+	return nil
 }
 
 // setting is a pflag.Value made of a parse function.
@@ -276,14 +317,44 @@ func address(p *string) func(string) error {
 	}
 }
 
+// kinesisStream is what a stream may be called. Source: Kinesis API reference,
+// CreateStream, StreamName (read 2026-11).
+var kinesisStream = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
+
 // streamURL accepts the streams that this build can write to.
 func streamURL(p *string) func(string) error {
 	return func(value string) error {
-		u, err := url.Parse(value)
-		if err != nil || u.Scheme != "embedded" || u.Host != "" || u.Opaque != "" || u.Path != "" {
-			return errors.New(`not a stream; right would be "embedded:"`)
+		name, kinesis := strings.CutPrefix(value, kinesisScheme)
+		switch {
+		case value == "embedded:":
+		case kinesis && kinesisStream.MatchString(name):
+		case kinesis:
+			return errors.New(`not the name of a Kinesis stream; right would be "kinesis://events": letters, digits, "_", ".", "-", at most 128`)
+		default:
+			return errors.New(`not a stream; right would be "embedded:" or "kinesis://events"`)
 		}
 		*p = value
+		return nil
+	}
+}
+
+func onOff(p *bool) func(string) error {
+	return func(value string) error {
+		if value != "on" && value != "off" {
+			return errors.New(`right would be "on" or "off"`)
+		}
+		*p = value == "on"
+		return nil
+	}
+}
+
+func count(p *int, most int) func(string) error {
+	return func(text string) error {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 || n > most {
+			return fmt.Errorf("not a number from 0 to %d", most)
+		}
+		*p = n
 		return nil
 	}
 }

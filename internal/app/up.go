@@ -26,7 +26,6 @@ import (
 	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/ledger"
 	"github.com/eventsluice/sluice/internal/router"
-	"github.com/eventsluice/sluice/internal/stream"
 	"github.com/eventsluice/sluice/internal/stream/producer"
 	"github.com/eventsluice/sluice/internal/telemetry"
 )
@@ -70,7 +69,9 @@ type program struct {
 	// deliver is false in a gateway alone: runners then has no destination.
 	deliver  bool
 	log      *slog.Logger
+	tele     *telemetry.Telemetry
 	engine   *engine.Engine
+	host     host
 	intake   *ledger.Intake
 	producer *producer.Producer
 	edge     *edge.Edge
@@ -87,11 +88,16 @@ type program struct {
 func serve(ctx context.Context, s Settings, deliver bool, out, errs io.Writer) (err error) {
 	tuneRuntime(s)
 	log := newLogger(s, errs)
+	tele, err := telemetry.New(ctx, telemetry.Config{Lookup: LookupEnv, Version: Version(), Log: log})
+	if err != nil {
+		return err
+	}
+	defer tele.Shutdown(context.WithoutCancel(ctx))
 	made, err := prepare(s)
 	if err != nil {
 		return err
 	}
-	p := &program{settings: s, deliver: deliver, log: log, intake: &ledger.Intake{}}
+	p := &program{settings: s, deliver: deliver, log: log, tele: tele, intake: &ledger.Intake{}}
 	p.engine, err = engine.Open(ctx, engineConfig(s), log)
 	if err != nil {
 		return err
@@ -100,6 +106,14 @@ func serve(ctx context.Context, s Settings, deliver bool, out, errs io.Writer) (
 		closing, cancel := context.WithTimeout(context.Background(), s.StopTimeout)
 		defer cancel()
 		err = errors.Join(err, p.engine.Close(closing))
+	}()
+	if p.host, err = p.openHost(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.Background(), s.StopTimeout)
+		defer cancel()
+		err = errors.Join(err, p.host.close(closing))
 	}()
 	if err := p.open(ctx); err != nil {
 		return err
@@ -144,12 +158,10 @@ func (p *program) open(ctx context.Context) (err error) {
 		return err
 	}
 	p.intake.Open(balance)
-	p.producer, err = producer.New(p.engine.Events(), p.intake, producer.Config{
-		// JetStream verifies what it stores, and only this module reads it.
-		Format:           stream.Framed,
-		MaxCallBytes:     maxWriteBytes,
+	p.producer, err = producer.New(p.host.stream(), p.intake, p.host.producerConfig(producer.Config{
 		MaxBufferedBytes: int(s.MemoryLimit / 8),
-	})
+		Tracer:           p.tele.Tracer,
+	}))
 	if err != nil {
 		return err
 	}
@@ -159,13 +171,15 @@ func (p *program) open(ctx context.Context) (err error) {
 	}
 	p.runners = &runners{
 		engine: p.engine, rules: p.rules.Get, dir: s.DataDir,
-		memory: int(s.MemoryLimit / 8), log: p.log,
+		memory: int(s.MemoryLimit / 8), tracer: p.tele.Tracer, log: p.log,
 		running: map[string]*running{},
 	}
 	p.books = ledger.Books{
 		Intake:       p.intake,
 		InFlight:     p.inFlight,
-		Stored:       p.engine.Events().Stored,
+		Stored:       p.host.stored,
+		Spooled:      p.host.spooled,
+		Refused:      p.host.refused,
 		Destinations: p.runners.Accounts,
 	}
 	return nil
@@ -175,13 +189,10 @@ func (p *program) open(ctx context.Context) (err error) {
 // the data when ctx is done or one of them fails.
 func (p *program) run(ctx context.Context, made firstRun, out io.Writer) error {
 	s := p.settings
-	tele, err := telemetry.New()
-	if err != nil {
+	if err := p.register(p.tele.Meter); err != nil {
 		return err
 	}
-	if err := p.register(tele.Meter); err != nil {
-		return err
-	}
+	p.histograms()
 	gateway, err := listen(s.Addr, p.edge.Server(), s.StopTimeout)
 	if err != nil {
 		return fmt.Errorf("SLUICE_ADDR=%q: %w", s.Addr, err)
@@ -196,7 +207,7 @@ func (p *program) run(ctx context.Context, made firstRun, out io.Writer) error {
 	adminCtx, endAdmin := context.WithCancel(context.WithoutCancel(ctx))
 	defer endAdmin()
 	adminServer := &http.Server{
-		Handler:           p.adminHandler(tele.Handler),
+		Handler:           p.adminHandler(p.tele.Handler),
 		ReadHeaderTimeout: 10 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return adminCtx },
 	}
@@ -212,6 +223,7 @@ func (p *program) run(ctx context.Context, made firstRun, out io.Writer) error {
 	stages := newStages(p.log)
 	stages.start("listener", gateway.Run)
 	stages.start("producer", p.producer.Run)
+	p.host.start(stages)
 	stages.start("documents", p.watchDocuments)
 	if p.deliver {
 		if err := p.runners.Apply(p.destinations.Get()); err != nil {
@@ -239,7 +251,7 @@ func (p *program) run(ctx context.Context, made firstRun, out io.Writer) error {
 		case err = <-stages.failed:
 		}
 	}
-	err = errors.Join(err, stages.stop(s.StopTimeout), tele.Shutdown(context.WithoutCancel(ctx)))
+	err = errors.Join(err, stages.stop(s.StopTimeout))
 	return errors.Join(err, place.remove(s.DataDir))
 }
 

@@ -25,12 +25,18 @@ func serveBare(ctx context.Context, out io.Writer) error {
 		w.WriteHeader(http.StatusAccepted)
 		_, _ = w.Write(answer)
 	})
+	return serve(ctx, out, r)
+}
+
+// serve serves on an address from the system, which it writes first, until ctx
+// is done.
+func serve(ctx context.Context, out io.Writer, h http.Handler) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
 	fmt.Fprintln(out, l.Addr())
-	server := &http.Server{Handler: r, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
 	if err := server.Serve(l); err != http.ErrServerClosed {
 		return err

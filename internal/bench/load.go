@@ -22,20 +22,25 @@ const eventBytes = 500
 
 // measured is what the load process reports: one line of JSON.
 type measured struct {
-	// Requests were answered within the measured time, all of them 2xx.
+	// Requests were answered within the measured time, all of them 2xx; of a
+	// paced load those that were due in it, and Elapsed is then the time until
+	// the last of them was answered.
 	Requests int           `json:"requests"`
 	Elapsed  time.Duration `json:"elapsed"`
 	P50      time.Duration `json:"p50"`
 	P99      time.Duration `json:"p99"`
 	// AllEvents were answered, those of the warm-up included.
 	AllEvents int `json:"all_events"`
+	// Answered are the events by the ids in their answers, with -ids.
+	Answered tally `json:"answered"`
 	// CPU is what the load itself used of its core, 1 being all of it.
 	CPU float64 `json:"cpu"`
 }
 
-// load posts to an address until its time is over. Requests are made
-// beforehand and answers are read without net/http, so that the load needs
-// much less than the server.
+// load posts to an address until its time is over: each connection as soon as
+// the request before is answered, or all together at a rate. Requests are made
+// beforehand and answers are read without net/http, so that the load needs much
+// less than the server.
 func load(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("load", flag.ContinueOnError)
 	addr := flags.String("addr", "", "")
@@ -44,24 +49,33 @@ func load(ctx context.Context, args []string, out io.Writer) error {
 	perRequest := flags.Int("per-request", 1, "")
 	warmup := flags.Duration("warmup", 0, "")
 	duration := flags.Duration("duration", time.Second, "")
+	rate := flags.Int("rate", 0, "")
+	ids := flags.Bool("ids", false, "")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	clients := make([]*client, *connections)
+	for i := range clients {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", *addr)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		clients[i] = &client{conn: conn, requests: buildRequests(*addr, *key, i, *perRequest), perRequest: *perRequest, ids: *ids}
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	began := time.Now()
+	began, used := time.Now(), ownCPU()
 	from, until := began.Add(*warmup), began.Add(*warmup+*duration)
-
+	var due *schedule
+	if *rate > 0 {
+		due = &schedule{began: began, rate: *rate}
+	}
 	var wg sync.WaitGroup
-	var all atomic.Int64
-	latencies := make([][]time.Duration, *connections)
-	for i := range *connections {
+	for _, c := range clients {
+		c.due = due
 		wg.Go(func() {
-			c := client{addr: *addr, requests: buildRequests(*addr, *key, i, *perRequest)}
-			n, err := c.run(ctx, from, until)
-			latencies[i] = c.latencies
-			all.Add(int64(n * *perRequest))
-			if err != nil {
+			if err := c.run(ctx, from, until); err != nil {
 				cancel(err)
 			}
 		})
@@ -70,54 +84,125 @@ func load(ctx context.Context, args []string, out io.Writer) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	sorted := slices.Concat(latencies...)
-	slices.Sort(sorted)
-	if len(sorted) == 0 {
+	m := measured{Elapsed: *duration, CPU: (ownCPU() - used).Seconds() / time.Since(began).Seconds()}
+	var latencies []time.Duration
+	for _, c := range clients {
+		latencies = append(latencies, c.latencies...)
+		m.AllEvents += c.requestsDone * *perRequest
+		m.Answered.join(c.answered)
+		if due != nil {
+			m.Elapsed = max(m.Elapsed, c.last.Sub(from))
+		}
+	}
+	slices.Sort(latencies)
+	if len(latencies) == 0 {
 		return errors.New("no request was answered in time")
 	}
-	return json.NewEncoder(out).Encode(measured{
-		Requests:  len(sorted),
-		Elapsed:   *duration,
-		P50:       sorted[len(sorted)/2],
-		P99:       sorted[len(sorted)*99/100],
-		AllEvents: int(all.Load()),
-		CPU:       ownCPU().Seconds() / time.Since(began).Seconds(),
-	})
+	m.Requests = len(latencies)
+	m.P50, m.P99 = latencies[len(latencies)/2], latencies[len(latencies)*99/100]
+	return json.NewEncoder(out).Encode(m)
 }
 
-// client is one connection that sends a request when the one before is
-// answered.
+// schedule says when the requests of a paced load are due. They are due
+// whatever became of those before: a server that falls behind does not get
+// fewer, and its answers count from when their request was due.
+type schedule struct {
+	began time.Time
+	rate  int // per second
+	next  atomic.Int64
+}
+
+// take returns when the next request is due.
+func (s *schedule) take() time.Time {
+	n := s.next.Add(1) - 1
+	return s.began.Add(time.Duration(float64(n) / float64(s.rate) * float64(time.Second)))
+}
+
+// client is one connection. It sends a request when the one before is answered
+// and the next is due.
 type client struct {
-	addr      string
-	requests  [][]byte
-	latencies []time.Duration // of the requests that ended in the measured time
+	conn       net.Conn
+	requests   [][]byte
+	perRequest int
+	due        *schedule // nil: always
+	// ids: every answer must name an id for each event and say that they are
+	// on the stream.
+	ids bool
+
+	requestsDone int
+	answered     tally
+	latencies    []time.Duration // of the measured requests
+	last         time.Time       // when the last one was answered
 }
 
-func (c *client) run(ctx context.Context, from, until time.Time) (answered int, err error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.addr)
-	if err != nil {
-		return 0, err
+func (c *client) run(ctx context.Context, from, until time.Time) error {
+	defer context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Now()) })()
+	c.latencies = make([]time.Duration, 0, 1<<10)
+	buf := make([]byte, 32<<10)
+	for {
+		start, ok := c.wait(ctx, until)
+		if !ok {
+			return nil
+		}
+		if _, err := c.conn.Write(c.requests[c.requestsDone%len(c.requests)]); err != nil {
+			return err
+		}
+		body, err := readAnswer(c.conn, buf)
+		if err != nil {
+			return err
+		}
+		c.last = time.Now()
+		c.requestsDone++
+		if c.ids {
+			if err := c.count(body); err != nil {
+				return err
+			}
+		}
+		if c.due != nil && !start.Before(from) || c.due == nil && c.last.After(from) && c.last.Before(until) {
+			c.latencies = append(c.latencies, c.last.Sub(start))
+		}
 	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
-	c.latencies = make([]time.Duration, 0, 1<<14)
-	answer := make([]byte, 32<<10)
-	for i := 0; ; i++ {
-		start := time.Now()
-		if start.After(until) {
-			return answered, nil
-		}
-		if _, err := conn.Write(c.requests[i%len(c.requests)]); err != nil {
-			return answered, err
-		}
-		if err := readAnswer(conn, answer); err != nil {
-			return answered, err
-		}
-		answered++
-		if end := time.Now(); end.After(from) && end.Before(until) {
-			c.latencies = append(c.latencies, end.Sub(start))
-		}
+}
+
+// wait waits until a request is to be sent, and returns when it should have
+// been; ok is false if the load is over.
+func (c *client) wait(ctx context.Context, until time.Time) (start time.Time, ok bool) {
+	if c.due == nil {
+		start = time.Now()
+		return start, start.Before(until)
 	}
+	start = c.due.take()
+	if !start.Before(until) {
+		return start, false
+	}
+	select {
+	case <-ctx.Done():
+		return start, false
+	case <-time.After(time.Until(start)):
+		return start, true
+	}
+}
+
+var (
+	idsBegin = []byte(`"ids":[`)
+	onStream = []byte(`"ack":"stream"`)
+)
+
+// count adds the ids of an answer.
+func (c *client) count(answer []byte) error {
+	_, ids, _ := bytes.Cut(answer, idsBegin)
+	const each = len(`"",`) + idBytes
+	if len(ids) < c.perRequest*each || ids[c.perRequest*each-1] != ']' || !bytes.Contains(ids[c.perRequest*each:], onStream) {
+		return fmt.Errorf("answered without %d ids of events on the stream: %q", c.perRequest, answer[:min(len(answer), 1024)])
+	}
+	for i := range c.perRequest {
+		id := ids[i*each:]
+		if id[0] != '"' || id[1+idBytes] != '"' {
+			return fmt.Errorf("answered with ids that are no UUIDs: %q", answer[:min(len(answer), 1024)])
+		}
+		c.answered.add(id[1 : 1+idBytes])
+	}
+	return nil
 }
 
 var (
@@ -125,13 +210,14 @@ var (
 	contentLength = []byte("\r\nContent-Length: ")
 )
 
-// readAnswer reads one answer into buf and returns an error if it is not 2xx.
-func readAnswer(conn net.Conn, buf []byte) error {
+// readAnswer reads one answer into buf and returns its body, or an error if it
+// is not 202.
+func readAnswer(conn net.Conn, buf []byte) ([]byte, error) {
 	n := 0
 	for {
 		m, err := conn.Read(buf[n:])
 		if err != nil {
-			return fmt.Errorf("read answer: %w", err)
+			return nil, fmt.Errorf("read answer: %w", err)
 		}
 		n += m
 		end := bytes.Index(buf[:n], headEnd)
@@ -141,27 +227,27 @@ func readAnswer(conn net.Conn, buf []byte) error {
 		head := buf[:end+2]
 		at := bytes.Index(head, contentLength)
 		if at < 0 {
-			return fmt.Errorf("answer without Content-Length: %q", head)
+			return nil, fmt.Errorf("answer without Content-Length: %q", head)
 		}
 		digits := head[at+len(contentLength):]
 		digits = digits[:bytes.IndexByte(digits, '\r')]
 		length, err := strconv.Atoi(string(digits))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		whole := end + len(headEnd) + length
 		if whole > len(buf) {
-			return fmt.Errorf("answer of %d bytes", whole)
+			return nil, fmt.Errorf("answer of %d bytes", whole)
 		}
 		if n < whole {
 			if _, err := io.ReadFull(conn, buf[n:whole]); err != nil {
-				return fmt.Errorf("read answer: %w", err)
+				return nil, fmt.Errorf("read answer: %w", err)
 			}
 		}
 		if !bytes.HasPrefix(head, []byte("HTTP/1.1 202 ")) {
-			return fmt.Errorf("answered %q", buf[:min(whole, 1024)])
+			return nil, fmt.Errorf("answered %q", buf[:min(whole, 1024)])
 		}
-		return nil
+		return buf[end+len(headEnd) : whole], nil
 	}
 }
 

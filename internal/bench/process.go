@@ -28,46 +28,107 @@ const anyCPU = -1
 // scheduler slot; both servers get the same.
 const procs = "GOMAXPROCS=2"
 
-// result is one run of one workload against one server.
+// result is one run of one workload against one target.
 type result struct {
 	measured
 	// cpu is the user and system time of the server per event, from the first
 	// event to the moment when all were dealt with, reading and filtering
 	// included.
 	cpu time.Duration
+	// received is what the sink got, sinkCPU what it used of the load's core, 1
+	// being all of it for as long as the load took.
+	received received
+	sinkCPU  float64
+}
+
+// run measures a target.
+func (b bench) run(ctx context.Context, t target, w workload) (result, error) {
+	switch {
+	case t.sluice == "":
+		return b.runBare(ctx, w)
+	case t.kinesis.shards > 0:
+		return b.runKinesis(ctx, t, w)
+	}
+	return b.runSluice(ctx, t, w)
 }
 
 // runBare measures the bare handler.
-func runBare(ctx context.Context, o options, self string, w workload) (r result, err error) {
-	cmd := exec.CommandContext(ctx, self, "bare")
-	cmd.Env = append(os.Environ(), procs)
-	cmd.Stderr = os.Stderr
-	stdout, err := cmd.StdoutPipe()
+func (b bench) runBare(ctx context.Context, w workload) (r result, err error) {
+	cmd, addr, err := b.startSelf(ctx, b.serverAt, "bare")
 	if err != nil {
 		return r, err
 	}
-	if err := startOn(cmd, o.serverAt); err != nil {
-		return r, err
-	}
-	defer func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}()
-	addr, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		return r, fmt.Errorf("start: %w", err)
-	}
+	defer end(cmd)
 	before := cpuOf(cmd.Process.Pid)
-	if r.measured, err = runLoad(ctx, o, self, w, strings.TrimSpace(addr), "none"); err != nil {
+	if r.measured, err = b.runLoad(ctx, w, addr, "none", false); err != nil {
 		return r, err
 	}
 	r.cpu = (cpuOf(cmd.Process.Pid) - before) / time.Duration(r.AllEvents)
 	return r, nil
 }
 
+// startSelf starts a part of this program and returns its address.
+func (b bench) startSelf(ctx context.Context, cpu int, args ...string) (cmd *exec.Cmd, addr string, err error) {
+	cmd = exec.CommandContext(ctx, b.self, args...)
+	cmd.Env = append(os.Environ(), procs)
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, "", err
+	}
+	if err := startOn(cmd, cpu); err != nil {
+		return nil, "", err
+	}
+	addr, err = bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		end(cmd)
+		return nil, "", fmt.Errorf("start %s: %w", args[0], err)
+	}
+	return cmd, strings.TrimSpace(addr), nil
+}
+
+func end(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// runKinesis measures the gateway in front of a sink. The sink must have got
+// every event that was answered, and each of them once.
+func (b bench) runKinesis(ctx context.Context, t target, w workload) (r result, err error) {
+	cmd, addr, err := b.startSelf(ctx, b.loadAt, "sink", "-latency", t.kinesis.latency.String(), "-shards", strconv.Itoa(t.kinesis.shards))
+	if err != nil {
+		return r, err
+	}
+	defer end(cmd)
+	t.env = append(kinesisEnv(addr), t.env...)
+	if r, err = b.runSluice(ctx, t, w); err != nil {
+		return r, err
+	}
+	r.sinkCPU = cpuOf(cmd.Process.Pid).Seconds() / (b.warmup + b.duration).Seconds()
+	if err := get(ctx, "http://"+addr, &r.received); err != nil {
+		return r, fmt.Errorf("sink: %w", err)
+	}
+	if r.Answered != r.received.tally {
+		return r, fmt.Errorf("the events that were answered are not those that the sink got: %+v and %+v", r.Answered, r.received.tally)
+	}
+	return r, nil
+}
+
+// kinesisEnv makes an AWS SDK call the sink, whatever else is configured on
+// this machine.
+func kinesisEnv(addr string) []string {
+	return []string{
+		"SLUICE_STREAM=kinesis://" + streamName,
+		"AWS_ENDPOINT_URL_KINESIS=http://" + addr,
+		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=bench", "AWS_SECRET_ACCESS_KEY=bench", "AWS_SESSION_TOKEN=",
+		"AWS_PROFILE=", "AWS_CONFIG_FILE=" + os.DevNull, "AWS_SHARED_CREDENTIALS_FILE=" + os.DevNull,
+		"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=false", "AWS_EC2_METADATA_DISABLED=true",
+	}
+}
+
 // runSluice measures sluice on an empty data folder.
-func runSluice(ctx context.Context, o options, self, dir string, w workload) (r result, err error) {
-	data, err := os.MkdirTemp(dir, "data-")
+func (b bench) runSluice(ctx context.Context, t target, w workload) (r result, err error) {
+	data, err := os.MkdirTemp(b.dir, "data-")
 	if err != nil {
 		return r, err
 	}
@@ -88,18 +149,18 @@ func runSluice(ctx context.Context, o options, self, dir string, w workload) (r 
 			err = fmt.Errorf("%w\nits log ends:\n%s", err, text[max(0, len(text)-4096):])
 		}
 	}()
-	cmd := exec.CommandContext(ctx, o.binary, "up")
-	cmd.Env = append(os.Environ(), procs, "SLUICE_ADDR=127.0.0.1:0", "SLUICE_ADMIN_ADDR=127.0.0.1:0", "SLUICE_DATA_DIR="+data)
+	cmd := exec.CommandContext(ctx, b.binary, t.sluice)
+	cmd.Env = append(append(os.Environ(), procs, "SLUICE_ADDR=127.0.0.1:0", "SLUICE_ADMIN_ADDR=127.0.0.1:0", "SLUICE_DATA_DIR="+data), t.env...)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := startOn(cmd, o.serverAt); err != nil {
+	if err := startOn(cmd, b.serverAt); err != nil {
 		return r, err
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	go func() { ended <- cmd.Wait(); close(ended) }()
 	defer func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if stopped := <-ended; err == nil && stopped != nil {
-			err = fmt.Errorf("stop: %w", stopped)
+		if stop := <-ended; err == nil && stop != nil {
+			err = fmt.Errorf("stop: %w", stop)
 		}
 	}()
 	place, err := waitForPlace(ctx, data, ended)
@@ -111,28 +172,28 @@ func runSluice(ctx context.Context, o options, self, dir string, w workload) (r 
 		return r, err
 	}
 	profiled := make(chan error, 1)
-	go func() { profiled <- o.takeProfile(ctx, place.Admin, w) }()
+	go func() { profiled <- b.takeProfile(ctx, place.Admin, t, w) }()
 	before := cpuOf(cmd.Process.Pid)
-	if r.measured, err = runLoad(ctx, o, self, w, gateway.Host, key); err != nil {
+	if r.measured, err = b.runLoad(ctx, w, gateway.Host, key, true); err != nil {
 		return r, err
 	}
 	if err := <-profiled; err != nil {
 		return r, err
 	}
-	if err := settle(ctx, place.Admin, r.AllEvents); err != nil {
+	if err := settle(ctx, place.Admin, t, r.AllEvents); err != nil {
 		return r, err
 	}
 	r.cpu = (cpuOf(cmd.Process.Pid) - before) / time.Duration(r.AllEvents)
 	return r, nil
 }
 
-// takeProfile writes a CPU profile of the measured time of a workload, if that
+// takeProfile writes a CPU profile of the measured time of a target, if that
 // was asked for. A later round replaces it.
-func (o options) takeProfile(ctx context.Context, admin string, w workload) error {
-	if o.profiles == "" {
+func (b bench) takeProfile(ctx context.Context, admin string, t target, w workload) error {
+	if b.profiles == "" {
 		return nil
 	}
-	seconds := max(1, int((o.warmup + o.duration).Seconds()))
+	seconds := max(1, int((b.warmup + b.duration).Seconds()))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", admin, seconds), nil)
 	if err != nil {
 		return err
@@ -145,7 +206,7 @@ func (o options) takeProfile(ctx context.Context, admin string, w workload) erro
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("profile: %s", resp.Status)
 	}
-	file, err := os.Create(filepath.Join(o.profiles, fmt.Sprintf("%d-connections-%d-events.pprof", w.connections, w.perRequest)))
+	file, err := os.Create(filepath.Join(b.profiles, strings.NewReplacer(", ", "-", " ", "-").Replace(w.name+", "+t.name)+".pprof"))
 	if err != nil {
 		return err
 	}
@@ -203,34 +264,32 @@ type statement struct {
 	} `json:"destinations"`
 }
 
-// settle waits until every event has been read and filtered, and checks that
-// the ledger accounts for all that were answered.
-func settle(ctx context.Context, admin string, events int) error {
+// settled reports whether every event is on the stream, and has been read and
+// filtered where that is for the process to do.
+func (s statement) settled(t target) bool {
+	if s.Stored != s.Accepted {
+		return false
+	}
+	d, delivers := s.Destinations["warehouse"]
+	return delivers == (t.sluice == oneMachine.sluice) && (!delivers || d.Unrouted == 0 && d.Filtered == s.Stored)
+}
+
+// settle waits until every event has been dealt with, and checks that the
+// ledger accounts for all that were answered.
+func settle(ctx context.Context, admin string, t target, events int) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, admin+"/api/ledger", nil)
-		if err != nil {
-			return err
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return fmt.Errorf("ledger: %w", err)
-		}
 		var s statement
-		err = json.NewDecoder(resp.Body).Decode(&s)
-		_ = resp.Body.Close()
-		if err != nil {
+		if err := get(ctx, admin+"/api/ledger", &s); err != nil {
 			return fmt.Errorf("ledger: %w", err)
 		}
-		if s.Residual != 0 {
+		switch {
+		case s.Residual != 0:
 			return fmt.Errorf("ledger: the residual is %d: %+v", s.Residual, s)
-		}
-		d := s.Destinations["warehouse"]
-		if d.Unrouted == 0 && d.Filtered == s.Stored {
-			if s.Accepted != events {
-				return fmt.Errorf("ledger: %d events were answered and %d accepted", events, s.Accepted)
-			}
+		case s.Accepted != events:
+			return fmt.Errorf("ledger: %d events were answered and %d accepted", events, s.Accepted)
+		case s.settled(t):
 			return nil
 		}
 		select {
@@ -241,14 +300,31 @@ func settle(ctx context.Context, admin string, events int) error {
 	}
 }
 
+// get reads a JSON document.
+func get(ctx context.Context, url string, v any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return json.NewDecoder(resp.Body).Decode(v)
+}
+
 // runLoad runs the load in a process of its own.
-func runLoad(ctx context.Context, o options, self string, w workload, addr, key string) (m measured, err error) {
-	cmd := exec.CommandContext(ctx, self, "load", "-addr", addr, "-key", key,
-		"-connections", strconv.Itoa(w.connections), "-per-request", strconv.Itoa(w.perRequest),
-		"-warmup", o.warmup.String(), "-duration", o.duration.String())
+func (b bench) runLoad(ctx context.Context, w workload, addr, key string, ids bool) (m measured, err error) {
+	cmd := exec.CommandContext(ctx, b.self, "load", "-addr", addr, "-key", key, "-ids="+strconv.FormatBool(ids),
+		"-connections", strconv.Itoa(w.connections), "-per-request", strconv.Itoa(w.perRequest), "-rate", strconv.Itoa(w.rate),
+		"-warmup", b.warmup.String(), "-duration", b.duration.String())
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := startOn(cmd, o.loadAt); err != nil {
+	if err := startOn(cmd, b.loadAt); err != nil {
 		return m, err
 	}
 	if err := cmd.Wait(); err != nil {

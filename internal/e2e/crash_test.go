@@ -34,14 +34,7 @@ type sentEvent struct {
 // after each start.
 func TestNothingAnsweredIsLostByACrash(t *testing.T) {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("SLUICE_E2E_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("SLUICE_E2E_SEED=%d", seed)
+	seed := seedOf(t)
 	chance := rand.New(rand.NewPCG(seed, 0))
 
 	hook := newHook(t, nil)
@@ -107,6 +100,20 @@ func TestNothingAnsweredIsLostByACrash(t *testing.T) {
 	if len(faults) > 20 {
 		t.Errorf("and %d faults more", len(faults)-20)
 	}
+}
+
+// seedOf returns the seed of a test, and says how to use it again.
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("SLUICE_E2E_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("SLUICE_E2E_SEED=%d", seed)
+	return seed
 }
 
 // faultsOf returns what is wrong with rows: every answered event is wanted once,

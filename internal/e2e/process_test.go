@@ -26,6 +26,7 @@ const patience = 90 * time.Second
 type process struct {
 	t       *testing.T
 	dir     string // its data folder
+	env     []string
 	cmd     *exec.Cmd
 	out     output
 	gateway string
@@ -67,7 +68,7 @@ func launchCommand(t *testing.T, command, dir string, env ...string) *process {
 	if err := os.Remove(runFile(dir)); err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
-	p := &process{t: t, dir: dir, done: make(chan struct{})}
+	p := &process{t: t, dir: dir, env: env, done: make(chan struct{})}
 	p.cmd = exec.Command(binary, command)
 	p.cmd.Env = append(cleanEnv(), "SLUICE_ADDR=127.0.0.1:0", "SLUICE_ADMIN_ADDR=127.0.0.1:0", "SLUICE_DATA_DIR="+dir)
 	p.cmd.Env = append(p.cmd.Env, env...)
@@ -106,7 +107,13 @@ func runFile(dir string) string { return filepath.Join(dir, "run.json") }
 // start starts sluice and waits until it is ready.
 func start(t *testing.T, dir string, env ...string) *process {
 	t.Helper()
-	p := launch(t, dir, env...)
+	return startCommand(t, "up", dir, env...)
+}
+
+// startCommand is start for "up" or "gateway".
+func startCommand(t *testing.T, command, dir string, env ...string) *process {
+	t.Helper()
+	p := launchCommand(t, command, dir, env...)
 	if !p.waitReady() {
 		t.Fatalf("sluice did not become ready: %v\n%s", p.err, &p.out)
 	}
@@ -290,7 +297,7 @@ func (p *process) send(path, body string, header http.Header) answer {
 func (p *process) run(args ...string) (stdout, stderr string, status int) {
 	p.t.Helper()
 	cmd := exec.Command(binary, args...)
-	cmd.Env = append(cleanEnv(), "SLUICE_DATA_DIR="+p.dir)
+	cmd.Env = append(append(cleanEnv(), "SLUICE_DATA_DIR="+p.dir), p.env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {

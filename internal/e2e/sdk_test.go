@@ -4,9 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
@@ -23,7 +21,7 @@ const flushAt, beforeCounted = 20, 7
 // with what the SDK says that it sent.
 func TestAnSDKFromNPMFindsItsEventsInTheWarehouse(t *testing.T) {
 	t.Parallel()
-	nodeModules(t)
+	testenv.NodeModules(t, "node")
 	p := start(t, dataFolder(t, everythingToWarehouse))
 
 	cmd := exec.CommandContext(t.Context(), "node", "send.mjs")
@@ -140,28 +138,5 @@ func compareSDKEvent(t *testing.T, e sdkEvent, r row) {
 		if got := storedContext[field]; !reflect.DeepEqual(got, want) {
 			t.Errorf("%s %s: context.%s is %v, want %v", e.Type, r.id, field, got, want)
 		}
-	}
-}
-
-// nodeModules installs the SDK into node/node_modules if it is not there. A
-// machine without Node.js, or without a registry, skips the test; with CI=true
-// it fails.
-func nodeModules(t *testing.T) {
-	t.Helper()
-	lacks := t.Skipf
-	if os.Getenv("CI") == "true" {
-		lacks = t.Fatalf
-	}
-	testenv.Node(t)
-	if _, err := exec.LookPath("npm"); err != nil {
-		lacks("npm is not installed (no npm in PATH)")
-	}
-	if _, err := os.Stat(filepath.Join("node", "node_modules", ".package-lock.json")); err == nil {
-		return
-	}
-	cmd := exec.CommandContext(t.Context(), "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-	cmd.Dir = "node"
-	if out, err := cmd.CombinedOutput(); err != nil {
-		lacks("npm ci failed: %v\n%s", err, out)
 	}
 }

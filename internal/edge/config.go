@@ -10,6 +10,7 @@ import (
 
 	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/event"
+	"github.com/eventsluice/sluice/internal/telemetry/tracing"
 )
 
 // Config is what an operator may set. The zero value is ready for use.
@@ -66,6 +67,9 @@ type Config struct {
 	// Ready returns why the gateway should get no traffic now, or nothing.
 	// Nil: it is always ready. It is called by GET /readyz.
 	Ready func(context.Context) []string
+	// Tracer makes a span per request that sends events. Nil: none, and events
+	// carry the span that the request names, if that is sampled.
+	Tracer *tracing.Tracer
 	// Log gets a line per request at debug; of those that were not served (503)
 	// at info, ten a second at most; at error where the gateway is at fault.
 	// Default slog.Default().

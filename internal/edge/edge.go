@@ -90,6 +90,7 @@ func New(s Stream, q Quarantine, keys func() *source.Keys, intake *ledger.Intake
 		logged:    rate.NewLimiter(10, 100),
 		addresses: newAddressTable(cfg.AddressRate, cfg.MaxAddresses),
 	}
+	e.stats.init()
 	e.exchanges.New = func() any { return &exchange{edge: e} }
 	e.mux = e.routes()
 	return e, nil

@@ -156,7 +156,7 @@ func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {
 		ev.Timestamp = x.received
 	}
 	ev.ReceivedAt = x.received
-	ev.Source = x.key.Source
+	ev.Source, ev.Traceparent = x.key.Source, x.traceparent
 	if x.key.IP {
 		if addr := x.address(); addr.IsValid() {
 			ev.IP = addr.String()
@@ -211,8 +211,12 @@ func (x *exchange) store() (accepted, failed int, why error) {
 	if n == 0 {
 		return 0, 0, nil
 	}
+	if x.span != nil {
+		x.batch.Span = x.span.SpanContext()
+	}
 	err := x.edge.stream.Put(x.edge.storeContext(), &x.batch)
 	if err == nil {
+		x.accepted = n
 		return n, 0, nil
 	}
 	x.cause = err
@@ -246,6 +250,7 @@ func (x *exchange) store() (accepted, failed int, why error) {
 		return 0, n, err
 	}
 	slices.SortFunc(x.rejects, func(a, b reject) int { return a.index - b.index })
+	x.accepted = accepted
 	return accepted, failed, why
 }
 

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/stream"
@@ -36,10 +38,17 @@ type exchange struct {
 	conflict  bool
 	secret    [maxKey]byte // where a key is decoded
 
+	// span is nil if the request is not traced; traceparent is what its events
+	// carry, see trace.go.
+	span        trace.Span
+	traceparent string
+
 	// status is that of the answer, zero before it is sent; code is what went
 	// wrong, if anything did.
 	status int
 	code   code
+	// accepted is how many events are durable.
+	accepted int
 	// cause is for the log only.
 	cause error
 
@@ -125,7 +134,8 @@ func (x *exchange) panicked(p any) {
 // account counts and logs the request.
 func (x *exchange) account() {
 	e := x.edge
-	e.stats.request(x.route, x.status, x.code)
+	e.stats.request(x.route, x.status, x.code, time.Since(x.start))
+	x.endSpan()
 	e.stats.bytesIn.Add(uint64(x.wireSize))
 	e.stats.bytesDecoded.Add(uint64(len(x.body)))
 	level := slog.LevelDebug
@@ -166,6 +176,7 @@ func (x *exchange) reset() {
 		return
 	}
 	x.ResponseWriter, x.req, x.keys, x.key, x.inactive = nil, nil, nil, nil, nil
+	x.span, x.traceparent, x.accepted = nil, "", 0
 	x.origin, x.addr, x.route, x.presented, x.conflict = "", netip.Addr{}, routeUnknown, false, false
 	x.status, x.code, x.cause, x.reserved, x.wireSize, x.received, x.starved = 0, codeNone, nil, 0, 0, "", false
 	x.event = event.Event{}

@@ -74,6 +74,9 @@ func on(rt route, h func(*exchange)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		x := w.(*exchange)
 		x.route = rt
+		if rt == routeEvents || rt == routeSDK {
+			x.trace()
+		}
 		h(x)
 	}
 }

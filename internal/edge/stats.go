@@ -4,6 +4,9 @@ import (
 	"net/http"
 	"slices"
 	"sync/atomic"
+	"time"
+
+	"github.com/eventsluice/sluice/internal/telemetry/histogram"
 )
 
 // statuses are those that the gateway answers with.
@@ -22,9 +25,22 @@ type counters struct {
 	bytesIn          atomic.Uint64
 	bytesDecoded     atomic.Uint64
 	quarantineFailed atomic.Uint64
+	answerTimes      [routes][len(classes)]*histogram.Histogram
 }
 
-func (c *counters) request(rt route, status int, why code) {
+// classes are the first digits of statuses, as metrics name them.
+var classes = [...]string{"", "1xx", "2xx", "3xx", "4xx", "5xx"}
+
+func (c *counters) init() {
+	for rt := range c.answerTimes {
+		for class := range c.answerTimes[rt] {
+			c.answerTimes[rt][class] = histogram.New(histogram.Durations)
+		}
+	}
+}
+
+func (c *counters) request(rt route, status int, why code, took time.Duration) {
+	c.answerTimes[rt][status/100].Observe(uint64(took))
 	if i := slices.Index(statuses[:], status); i >= 0 {
 		c.byStatus[rt][i].Add(1)
 	}
@@ -74,4 +90,25 @@ func (e *Edge) Stats() Stats {
 		}
 	}
 	return s
+}
+
+// AnswerTimes are the times from the header of a request to the end of its
+// answer, in nanoseconds.
+type AnswerTimes struct {
+	// Route and Class are those of requests and answers: "events", "2xx".
+	Route, Class string
+	Times        *histogram.Histogram
+}
+
+// AnswerTimes returns those of every route and class.
+func (e *Edge) AnswerTimes() []AnswerTimes {
+	var all []AnswerTimes
+	for rt := range routes {
+		for class, name := range classes {
+			if name != "" {
+				all = append(all, AnswerTimes{Route: rt.String(), Class: name, Times: e.stats.answerTimes[rt][class]})
+			}
+		}
+	}
+	return all
 }

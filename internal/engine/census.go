@@ -80,6 +80,9 @@ type census struct {
 	// what is retained comes after it. past are the ones before.
 	marks []mark
 	past  []mark
+	// cut is the position up to which entries are being discarded, or were. A
+	// crash meanwhile leaves any of them on the stream, with holes between.
+	cut uint64
 
 	// dirty says that head moved since the last save.
 	dirty bool
@@ -100,6 +103,7 @@ type savedCensus struct {
 	Head  mark   `json:"head"`
 	Marks []mark `json:"marks"`
 	Past  []mark `json:"past,omitempty"`
+	Cut   uint64 `json:"cut,omitempty"`
 }
 
 // openCensus reads the census saved last and counts what came after it.
@@ -127,6 +131,15 @@ func openCensus(ctx context.Context, e *Engine, s jetstream.Stream) (*census, er
 	if err != nil {
 		return nil, err
 	}
+	if upTo := min(saved.Cut, info.State.LastSeq); info.State.Msgs > 0 && info.State.FirstSeq <= upTo {
+		if err := s.Purge(ctx, jetstream.WithPurgeSequence(upTo+1)); err != nil {
+			return nil, fmt.Errorf("discard what a crash has left: %w", err)
+		}
+		if info, err = s.Info(ctx); err != nil {
+			return nil, err
+		}
+	}
+	c.cut = saved.Cut
 	if err := c.restore(ctx, saved, firstPosition(info), info.State.LastSeq); err != nil {
 		return nil, err
 	}
@@ -400,6 +413,13 @@ func (c *census) mark(ctx context.Context, position uint64) (mark, error) {
 	return m, nil
 }
 
+// cutting notes that entries up to a position are about to be discarded.
+func (c *census) cutting(position uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut = max(c.cut, position)
+}
+
 // trimmed notes that the stream now begins after a mark.
 func (c *census) trimmed(to mark) {
 	c.mu.Lock()
@@ -426,7 +446,7 @@ func (c *census) save(ctx context.Context) error {
 	c.saveMu.Lock()
 	defer c.saveMu.Unlock()
 	c.mu.Lock()
-	data, err := json.Marshal(savedCensus{Head: c.head, Marks: c.marks, Past: c.past})
+	data, err := json.Marshal(savedCensus{Head: c.head, Marks: c.marks, Past: c.past, Cut: c.cut})
 	c.dirty = false
 	c.mu.Unlock()
 	if err != nil {

@@ -22,6 +22,9 @@ type Stats struct {
 	Stored, Trimmed uint64
 }
 
+// Budget returns the bytes that the stream may take on the disk.
+func (ev *Events) Budget() int64 { return ev.engine.cfg.MaxBytes }
+
 // Stats asks the stream how it is.
 func (ev *Events) Stats(ctx context.Context) (Stats, error) {
 	info, err := ev.stream.Info(ctx)
@@ -33,7 +36,7 @@ func (ev *Events) Stats(ctx context.Context) (Stats, error) {
 	ev.census.mu.Unlock()
 	return Stats{
 		Bytes:   info.State.Bytes,
-		Budget:  uint64(ev.engine.cfg.MaxBytes),
+		Budget:  uint64(ev.Budget()),
 		First:   firstPosition(info),
 		Last:    info.State.LastSeq,
 		Entries: info.State.Msgs,
@@ -77,14 +80,18 @@ func (ev *Events) Discard(ctx context.Context, upTo uint64) error {
 	return ev.cut(ctx, to)
 }
 
-// Retained returns how many events the stream holds, and about how many bytes
+// Backlog returns how many events the stream holds, and about how many bytes
 // they take on the disk.
-func (ev *Events) Retained() (events, bytes uint64) { return ev.census.retained() }
+func (ev *Events) Backlog(context.Context) (events, bytes uint64, err error) {
+	events, bytes = ev.census.retained()
+	return events, bytes, nil
+}
 
 // cut discards what stands at or before a mark of the census.
 func (ev *Events) cut(ctx context.Context, to mark) error {
-	// The count of what goes must be kept before it goes. A crash in between
-	// leaves entries that are counted and will be trimmed again.
+	// The count of what goes must be kept before it goes. What a crash leaves of
+	// it is discarded at the next start.
+	ev.census.cutting(to.Position)
 	if err := ev.census.save(ctx); err != nil {
 		return unavailable(err, "save the census before a trim")
 	}

@@ -10,9 +10,9 @@ import (
 // wantRetained checks what a stream says that it holds, and where it begins.
 func wantRetained(t *testing.T, ev *Events, events, first uint64) {
 	t.Helper()
-	got, bytes := ev.Retained()
-	if got != events || (bytes == 0) != (events == 0) {
-		t.Errorf("Retained() = %d events of %d bytes, want %d events", got, bytes, events)
+	got, bytes, err := ev.Backlog(t.Context())
+	if err != nil || got != events || (bytes == 0) != (events == 0) {
+		t.Errorf("Backlog() = %d events of %d bytes, want %d events", got, bytes, events)
 	}
 	if at, err := ev.First(t.Context()); err != nil || at != first {
 		t.Errorf("First() = %d, %v, want %d", at, err, first)
@@ -93,5 +93,49 @@ func TestDiscardedEntriesMakeRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantRetained(t, ev, 0, last+1)
+	}
+}
+
+func TestWhatACrashLeavesOfADiscardGoesAtTheNextStart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	e := open(t, small(dir))
+	ev := e.Events()
+	for i := range 10 {
+		put(t, ev, records(fmt.Sprint("entry ", i), 3))
+	}
+	if _, err := ev.census.mark(t.Context(), 7); err != nil {
+		t.Fatal(err)
+	}
+	ev.census.cutting(7)
+	// The process dies with some of them gone.
+	for _, position := range []uint64{2, 5, 6} {
+		if err := ev.stream.DeleteMsg(t.Context(), position); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shut(t, e)
+
+	ev = open(t, small(dir)).Events()
+	wantRetained(t, ev, 9, 8)
+	if got := read(t, ev, 0, 3); string(got[0].Records[0].Data) != "entry 7/0" {
+		t.Errorf("the stream begins with %q", got[0].Records[0].Data)
+	}
+	if got := ev.Stored(); got != 30 {
+		t.Errorf("Stored() = %d, want 30", got)
+	}
+}
+
+func TestAStreamThatHasLostItsNewestEntriesIsNotCutBeyondThem(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	e := open(t, small(dir))
+	put(t, e.Events(), records("entry", 3))
+	e.Events().census.cutting(40)
+	shut(t, e)
+	ev := open(t, small(dir)).Events()
+	put(t, ev, records("next", 2))
+	if last, err := ev.Last(t.Context()); err != nil || last != 2 {
+		t.Errorf("Last() = %d, %v, want 2", last, err)
 	}
 }

@@ -51,6 +51,11 @@ type Event struct {
 	Source string
 	// IP is the sender's address, if the policy of the source asks for it.
 	IP string
+	// Traceparent is the span that the event was received in, as W3C Trace
+	// Context writes it (IsTraceparent), if that is sampled. It comes from the
+	// request: a member of that name in an event as sent is the sender's own
+	// record of where the event began, and stays in Extra.
+	Traceparent string
 	// Data and Context are JSON objects, byte for byte as sent. Nil stands for
 	// an empty object.
 	Data    json.RawMessage
@@ -103,6 +108,7 @@ func (e *Event) Append(dst []byte) []byte {
 		{`,"received_at":`, e.ReceivedAt},
 		{`,"source":`, e.Source},
 		{`,"ip":`, e.IP},
+		{`,"traceparent":`, e.Traceparent},
 	} {
 		if f.value != "" {
 			dst = appendString(append(dst, f.prefix...), f.value)

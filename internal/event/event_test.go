@@ -1,6 +1,8 @@
 package event
 
 import (
+	"encoding/json"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +22,51 @@ func TestThePartitionKeyIsTheMostPersonalIDThereIs(t *testing.T) {
 	} {
 		if got := e.PartitionKey(); got != want {
 			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+// Others read the stored form too: its members and their order never change.
+func TestTheStoredFormOfAnEventWithEveryField(t *testing.T) {
+	t.Parallel()
+	e := Event{
+		ID: "i", Type: TypePage, Name: "n", UserID: "u", AnonymousID: "a",
+		Timestamp: "2026-11-23T10:00:00+01:00", ReceivedAt: "2026-11-23T10:00:00.125Z", Source: "web", IP: "192.0.2.1",
+		Traceparent: traceparent, Data: json.RawMessage(`{"d":1.50}`), Context: json.RawMessage(`{"c":{}}`),
+	}
+	const want = `{"id":"i","type":"page","name":"n","user_id":"u","anonymous_id":"a","timestamp":"2026-11-23T10:00:00+01:00",` +
+		`"received_at":"2026-11-23T10:00:00.125Z","source":"web","ip":"192.0.2.1","traceparent":"` + traceparent + `",` +
+		`"data":{"d":1.50},"context":{"c":{}}}`
+	stored := e.Append(nil)
+	if string(stored) != want {
+		t.Errorf("stored as\n%s\nwant\n%s", stored, want)
+	}
+	if got, err := ParseStored(stored); err != nil || !reflect.DeepEqual(got, e) {
+		t.Errorf("read as %+v, %v", got, err)
+	}
+}
+
+func TestATraceparentIsWhatTheStandardSays(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]bool{
+		traceparent: true,
+		"00-00000000000000000000000000000001-0000000000000001-00": true,
+		"00-00000000000000000000000000000000-00f067aa0ba902b7-01": false,
+		"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01": false,
+		"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01": false,
+		"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0g": false,
+		"00_4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01": false,
+		"00-4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7-01": false,
+		"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7_01": false,
+		"01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01": false,
+		traceparent + "-00": false,
+		traceparent[:54]:    false,
+		"":                  false,
+	} {
+		if got := IsTraceparent(s); got != want {
+			t.Errorf("%q: %t", s, got)
 		}
 	}
 }

@@ -30,6 +30,9 @@ var seeds = []string{
 		`"g":0,"h":0,"i":{"i":0,"j":0},"j":0,"k":0,"l":0,"m":0,"n":0,"o":0,"p":0,"q":0,"r":0,"\u0069":0}}`,
 	`{"name":"n","data":[true,false,null,nul,"` + "\x1f" + `",]}`,
 	`{"id":"","type":"","name":"n","received_at":"2026-11-23T10:00:00Z","ip":"::1","source":"s"}`,
+	`{"name":"n","a":1,"traceparent":"` + traceparent + `","b":2}`,
+	`{"name":"n","a":1,"traceparent":"00-0","b":2,"traceparent":"` + traceparent + `"}`,
+	`{"name":"n","tracep\u0061rent":"` + traceparent[:54] + `\u0031","b":2}`,
 }
 
 // check is Check by the standard library: slow, and written for being right.
@@ -144,6 +147,9 @@ func FuzzParse(f *testing.F) {
 			roundTrip(t, e)
 		}
 		if e, err := ParseStored(raw); err == nil {
+			if e.Traceparent != "" && !IsTraceparent(e.Traceparent) {
+				t.Fatalf("%q: traceparent %q", raw, e.Traceparent)
+			}
 			if !check(body, storedDepth+1) {
 				t.Fatalf("%q is accepted as stored", raw)
 			}

@@ -36,8 +36,8 @@ var bom = []byte("\xef\xbb\xbf")
 // ParseSent reads one event as a sender sends it: a JSON object of which only
 // name is required. A missing type is TypeTrack; id and timestamp stay empty if
 // they are missing. Null is the same as missing for every field. Members that
-// Event does not know are kept in Extra, and so are source, received_at and ip,
-// which only the gateway may set. The error is an *Invalid, which names the
+// Event does not know are kept in Extra, and so are source, received_at, ip and
+// traceparent, which only the gateway may set. The error is an *Invalid, which names the
 // first flaw found.
 //
 // The whole event is checked: no name stands twice in any object of it, however
@@ -56,7 +56,8 @@ func ParseSent(raw []byte, lim Limits) (Event, error) {
 // on the stream: an object with some of the same fields, in any order. Members
 // that Event does not know are kept in Extra. The rules are those of ParseSent,
 // except that there are no limits of length, an empty id or type is a missing
-// one, and source, received_at and ip are fields. The error is an *Invalid.
+// one, and source, received_at, ip and traceparent are fields; a traceparent
+// that is none is an unknown member. The error is an *Invalid.
 func ParseStored(raw []byte) (Event, error) {
 	var e Event
 	err := parse(&e, raw, Limits{MaxBytes: math.MaxUint32, MaxDepth: storedDepth}, true)
@@ -120,6 +121,7 @@ const (
 	fieldReceivedAt
 	fieldSource
 	fieldIP
+	fieldTraceparent
 )
 
 func fieldOf(name []byte) field {
@@ -146,6 +148,8 @@ func fieldOf(name []byte) field {
 		return fieldSource
 	case "ip":
 		return fieldIP
+	case "traceparent":
+		return fieldTraceparent
 	}
 	return unknown
 }
@@ -189,6 +193,9 @@ func (s *scanner) event(e *Event, begin, maxDepth int, stored bool) int {
 			return -1
 		}
 		i, c = s.token(i)
+		if f == fieldTraceparent && c != 'n' && !s.traceparent(i) {
+			f = unknown // another producer means something else by it
+		}
 		switch {
 		case f == unknown:
 			i = s.value(i, min(maxDepth, mostDepth))
@@ -308,6 +315,8 @@ func (s *scanner) field(e *Event, f field, i int, stored bool) int {
 		e.Source = value
 	case fieldIP:
 		e.IP = value
+	case fieldTraceparent:
+		e.Traceparent = value
 	}
 	if len(value) > most && !stored {
 		return s.fail(CodeTooLong, i, fmt.Sprintf("it has %d bytes, at most %d are allowed", len(value), most))

@@ -187,6 +187,7 @@ func TestUnknownMembersAreKeptAsSent(t *testing.T) {
 		`{"name":"n", "a" : [ 1 ] , "b":2 }`:                    `"a" : [ 1 ] , "b":2`,
 		`{"a":1,"name":"n","b":{"c":2},"id":"i","d":3}`:         `"a":1,"b":{"c":2},"d":3`,
 		`{"name":"n","source":"me","received_at":0,"ip":"::1"}`: `"source":"me","received_at":0,"ip":"::1"`,
+		`{"name":"n","traceparent":"` + traceparent + `"}`:      `"traceparent":"` + traceparent + `"`,
 	} {
 		e, err := ParseSent([]byte(raw), Limits{})
 		if err != nil || string(e.Extra) != want {
@@ -228,6 +229,13 @@ func TestStoredEventsOfOtherProducersAreRead(t *testing.T) {
 			Type: TypeTrack, Name: "n", Extra: []byte(`"shard":7`)},
 		`{"source":"web","ip":"::1","received_at":"2026-11-23T10:00:00Z","name":"n"}`: {
 			Type: TypeTrack, Name: "n", Source: "web", IP: "::1", ReceivedAt: "2026-11-23T10:00:00Z"},
+		`{"traceparent" : "` + traceparent + `","name":"n"}`: {Type: TypeTrack, Name: "n", Traceparent: traceparent},
+		`{"traceparent":null,"name":"n"}`:                    {Type: TypeTrack, Name: "n"},
+		// What is no traceparent is somebody's own member, and no reason to
+		// refuse the event.
+		`{"a":1,"traceparent":"` + traceparent[:54] + `","name":"n"}`: {
+			Type: TypeTrack, Name: "n", Extra: []byte(`"a":1,"traceparent":"` + traceparent[:54] + `"`)},
+		`{"traceparent":{"trace":[1]},"name":"n"}`: {Type: TypeTrack, Name: "n", Extra: []byte(`"traceparent":{"trace":[1]}`)},
 	} {
 		if got, err := ParseStored([]byte(raw)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, %v", raw, got, err)
@@ -238,6 +246,8 @@ func TestStoredEventsOfOtherProducersAreRead(t *testing.T) {
 		`{"name":"n","data":"eyJhIjoxfQ"}`:  CodeInvalidType,
 		`name=n`:                            CodeInvalidJSON,
 		`{"name":"n","data":{"a":1,"a":2}}`: CodeDuplicateKey,
+		`{"traceparent":"` + traceparent + `","name":"n","traceparent":1}`: CodeDuplicateKey,
+		`{"traceparent":1,"name":"n","traceparent":"` + traceparent + `"}`: CodeDuplicateKey,
 	} {
 		_, err := ParseStored([]byte(raw))
 		if v, _ := errors.AsType[*Invalid](err); v == nil || v.Code != code {

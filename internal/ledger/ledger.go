@@ -17,8 +17,10 @@ type Books struct {
 	// InFlight returns the events that have been received and are neither
 	// rejected nor durable yet.
 	InFlight func() int64
-	// Stored returns the events that the stream holds or held.
-	Stored func() uint64
+	// Stored returns the events that the stream holds or held, Spooled those
+	// that are durable and on their way to it, Refused those that turned out to
+	// be too large for it on that way.
+	Stored, Spooled, Refused func() uint64
 	// Destinations returns the accounts of the destinations by name.
 	Destinations func() map[string]Account
 }
@@ -65,6 +67,9 @@ type Statement struct {
 	Accepted uint64 `json:"accepted"`
 	Stored   uint64 `json:"stored"`
 	Spooled  uint64 `json:"spooled"`
+	// Refused events were accepted, and the stream, which takes less than it
+	// did, will never take them: they are in the quarantine.
+	Refused uint64 `json:"refused,omitempty"`
 	// InFlight events have been received and their fate is not known yet.
 	InFlight     uint64                 `json:"in_flight,omitempty"`
 	Destinations map[string]Destination `json:"destinations"`
@@ -108,6 +113,12 @@ func (b Books) read() Statement {
 	if b.Stored != nil {
 		s.Stored = b.Stored()
 	}
+	if b.Spooled != nil {
+		s.Spooled = b.Spooled()
+	}
+	if b.Refused != nil {
+		s.Refused = b.Refused()
+	}
 	if b.Intake != nil {
 		for i := range b.Intake.rejected {
 			s.Rejected += b.Intake.rejected[i].Load()
@@ -118,7 +129,7 @@ func (b Books) read() Statement {
 		}
 		s.Residual += distance(s.Received, s.Rejected+s.Accepted+s.InFlight)
 		if b.Stored != nil {
-			s.Residual += distance(s.Accepted, s.Stored+s.Spooled)
+			s.Residual += distance(s.Accepted, s.Stored+s.Spooled+s.Refused)
 		}
 	}
 	for name, a := range accounts {

@@ -10,6 +10,8 @@ package stream
 import (
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/eventsluice/sluice/internal/event"
 )
 
@@ -54,6 +56,9 @@ type Entry struct {
 // the write the fate of each. The zero value is empty and ready; Reset makes
 // it so again and keeps its memory. It is not safe for concurrent use.
 type Batch struct {
+	// Span is that of the request; the zero value if it is not traced.
+	Span trace.SpanContext
+
 	data    []byte
 	items   []item
 	spooled bool
@@ -102,5 +107,6 @@ func (b *Batch) Spooled() bool { return b.spooled }
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
 	clear(b.items)
+	b.Span = trace.SpanContext{}
 	b.data, b.items, b.spooled = b.data[:0], b.items[:0], false
 }

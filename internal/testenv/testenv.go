@@ -1,5 +1,6 @@
-// Package testenv finds the external parts that some tests need, and starts
-// them where they have to run: a private PostgreSQL server, Node.js.
+// Package testenv finds the external parts that some tests need, starts them
+// where they have to run, and brings what they need from a registry: a private
+// PostgreSQL server; Node.js, Java and Python with their packages.
 //
 // A machine that lacks a part skips the tests that need it, with one line that
 // says so. With CI=true in the environment nothing is skipped: there a missing
@@ -16,9 +17,15 @@ import (
 // Node returns the path of Node.js.
 func Node(t testing.TB) string {
 	t.Helper()
-	path, err := exec.LookPath("node")
+	return program(t, "node", "Node.js")
+}
+
+// program returns the path of a program that is part of a product.
+func program(t testing.TB, name, product string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
 	if err != nil {
-		missing(t, "Node.js is not installed (no node in PATH)")
+		missing(t, product+" is not installed (no "+name+" in PATH)")
 	}
 	return path
 }

@@ -60,6 +60,7 @@ func Odd() []connector.Delivery {
 		full(func(e *event.Event) { e.Data = []byte(`{"long":"` + strings.Repeat("ü", 50_000) + `"}`) }),
 		full(func(e *event.Event) { e.Extra = []byte(`"campaign":"x","n":1`) }),
 		full(func(e *event.Event) { e.IP = "2001:db8::1" }),
+		full(func(e *event.Event) { e.Traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" }),
 	}
 }
 

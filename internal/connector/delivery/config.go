@@ -9,6 +9,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/eventsluice/sluice/internal/retry"
+	"github.com/eventsluice/sluice/internal/telemetry/tracing"
 )
 
 // Start is where a destination without a State begins.
@@ -67,6 +68,9 @@ type Config struct {
 	// CommitInterval is how often the State is saved at most. A crash repeats
 	// the deliveries of at most that long. Default 200 ms.
 	CommitInterval time.Duration
+	// Tracer makes a span per call, with links to the spans that the events in
+	// it carry. Nil: none.
+	Tracer *tracing.Tracer
 	// Drain is how long calls in flight may take when Run is told to stop.
 	// Default 5 s.
 	Drain time.Duration

@@ -239,7 +239,9 @@ func (d *round) callOne(items []*item, c connector.Call) (split []*item, changed
 			return nil, true, nil
 		}
 	}
-	results, returned := r.call(d.calls, c)
+	ctx, span := r.beginSpan(d.calls, items)
+	results, returned := r.call(ctx, c)
+	endSpan(span, results)
 	if !returned {
 		d.deliveries = nil // the connector still has it
 	}

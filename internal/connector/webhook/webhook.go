@@ -15,8 +15,11 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/httpcall"
+	"github.com/eventsluice/sluice/internal/telemetry/tracing"
 )
 
 // Kind is the connector's name in the destinations file.
@@ -69,6 +72,8 @@ const maxEvents = 100
 type message struct {
 	id   string
 	body []byte
+	// traceparent is that of the event, "" if it has none.
+	traceparent string
 }
 
 // Plan implements connector.Connector.
@@ -77,7 +82,7 @@ func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
 	for i := range events {
 		calls[i] = connector.Call{
 			Events:  []int{i},
-			Payload: message{id: messageID(events[i].Event.ID), body: c.body(&events[i])},
+			Payload: message{id: messageID(events[i].Event.ID), body: c.body(&events[i]), traceparent: events[i].Event.Traceparent},
 		}
 	}
 	return connector.Plan{Calls: calls}
@@ -109,6 +114,12 @@ func (c *Connector) request(ctx context.Context, m message, now time.Time) *http
 	header.Set("Webhook-Timestamp", strconv.FormatInt(now.Unix(), 10))
 	if len(c.endpoint.keys) > 0 {
 		header.Set("Webhook-Signature", sign(c.endpoint.keys, m.id, now.Unix(), m.body))
+	}
+	if span := trace.SpanContextFromContext(ctx); span.IsSampled() {
+		m.traceparent = tracing.Text(span) // of this attempt, within the event's
+	}
+	if m.traceparent != "" && header.Get("Traceparent") == "" {
+		header.Set("Traceparent", m.traceparent)
 	}
 	if user := c.endpoint.url.User; user != nil && header.Get("Authorization") == "" {
 		password, _ := user.Password()

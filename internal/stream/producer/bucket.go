@@ -8,11 +8,13 @@ import (
 	"time"
 	"unsafe"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/eventsluice/sluice/internal/stream"
 )
 
-// maxBuckets keeps bucket keys short and a call's bookkeeping small.
-const maxBuckets = 1 << 16
+// MaxBuckets keeps bucket keys short and a call's bookkeeping small.
+const MaxBuckets = 1 << 16
 
 // BucketKey returns the partition key of bucket i on the stream: "b" and its
 // number. Readers see it, so it never changes.
@@ -94,7 +96,8 @@ type share struct {
 type waiter struct {
 	done    chan struct{} // capacity 1: receives once, when pending drops to 0
 	started time.Time
-	pending int // parts without an answer
+	span    trace.SpanContext // of the request
+	pending int               // parts without an answer
 	failed  bool
 	// spooled says that some of the events are durable in a spool.
 	spooled bool

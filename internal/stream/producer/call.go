@@ -198,11 +198,14 @@ func (p *Producer) send(ctx context.Context, w *worker) {
 	}
 	started := time.Now()
 	callCtx, cancel := context.WithTimeout(ctx, p.cfg.CallTimeout)
+	callCtx, span := p.beginSpan(callCtx, w)
 	results, err := p.stream.PutRecords(callCtx, w.call)
 	cancel()
 	if err == nil && len(results) != len(w.call) {
 		err = fmt.Errorf("stream returned %d results for %d records", len(results), len(w.call))
 	}
+	endSpan(span, results, err)
+	p.sizes.call(w.records)
 	now := time.Now()
 
 	p.mu.Lock()
@@ -248,6 +251,7 @@ func (p *Producer) land(w *worker, results []stream.Result, err error, now time.
 			accepted += events
 			bytes += r.size()
 			p.stats.Records++
+			p.sizes.EventsPerRecord.Observe(uint64(events))
 			p.stats.Repeated += uint64(events * r.unknown)
 			if r.spooled = results[i].Spooled; r.spooled {
 				p.stats.Spooled += uint64(events)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/eventsluice/sluice/internal/retry"
 	"github.com/eventsluice/sluice/internal/stream"
+	"github.com/eventsluice/sluice/internal/telemetry/tracing"
 )
 
 // Config of a Producer. The zero value of a field stands for its default.
@@ -69,6 +70,10 @@ type Config struct {
 	// Defaults: 10 for each bucket, and twice that.
 	RetriesPerSecond float64
 	RetryBurst       int
+
+	// Tracer makes a span per call, with links to the spans of the requests in
+	// it. Nil: none.
+	Tracer *tracing.Tracer
 }
 
 func (c Config) withDefaults() Config {
@@ -107,7 +112,7 @@ func (c Config) Validate() error {
 			faults = append(faults, fmt.Errorf(format, args...))
 		}
 	}
-	check(c.Buckets >= 1 && c.Buckets <= maxBuckets, "Buckets is %d: want 1 to %d", c.Buckets, maxBuckets)
+	check(c.Buckets >= 1 && c.Buckets <= MaxBuckets, "Buckets is %d: want 1 to %d", c.Buckets, MaxBuckets)
 	check(c.Keys == nil || len(c.Keys) == c.Buckets, "Keys has %d keys: want one for each of the %d buckets", len(c.Keys), c.Buckets)
 	check(c.Format <= stream.Framed, "Format is %d: unknown", c.Format)
 	check(c.MaxCallRecords >= 1, "MaxCallRecords is %d: want 1 or more", c.MaxCallRecords)

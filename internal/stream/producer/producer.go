@@ -65,6 +65,7 @@ type Producer struct {
 	firstBytes int
 
 	waiters sync.Pool // of *waiter
+	sizes   Sizes
 
 	mu      sync.Mutex
 	running bool
@@ -99,6 +100,7 @@ func New(s Stream, intake *ledger.Intake, cfg Config) (*Producer, error) {
 		budget:     rate.NewLimiter(rate.Limit(cfg.RetriesPerSecond), cfg.RetryBurst),
 		buckets:    make([]bucket, cfg.Buckets),
 		firstBytes: min(4<<10, cfg.FullRecordBytes, cfg.MaxBufferedBytes/(4*cfg.Buckets)),
+		sizes:      newSizes(),
 		ready:      queue{ring: make([]*bucket, cfg.Buckets)},
 	}
 	if cfg.OneEventPerRecord {
@@ -159,7 +161,7 @@ func (p *Producer) Put(ctx context.Context, b *stream.Batch) error {
 // worker. If it returns an error, it has taken none.
 func (p *Producer) take(w *waiter, b *stream.Batch) error {
 	n := b.Len()
-	w.started = time.Now()
+	w.started, w.span = time.Now(), b.Span
 	p.mu.Lock()
 	if p.stopping {
 		p.mu.Unlock()
