@@ -155,7 +155,15 @@ func writeLedger(out io.Writer, s ledger.Statement) error {
 	if s.InFlight > 0 {
 		fmt.Fprintf(out, " + in flight %d", s.InFlight)
 	}
-	fmt.Fprintf(out, "; stored %d; spooled %d; residual %d\n\n", s.Stored, s.Spooled, s.Residual)
+	fmt.Fprintf(out, "; stored %d; spooled %d", s.Stored, s.Spooled)
+	if s.Refused > 0 {
+		fmt.Fprintf(out, "; refused %d", s.Refused)
+	}
+	fmt.Fprintf(out, "; residual %d\n", s.Residual)
+	if len(s.Destinations) == 0 {
+		return nil
+	}
+	fmt.Fprintln(out)
 	names := make([]string, 0, len(s.Destinations))
 	for name := range s.Destinations {
 		names = append(names, name)

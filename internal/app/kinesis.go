@@ -2,7 +2,10 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -15,10 +18,11 @@ import (
 
 const (
 	// bucketsPerShard leave room for Lambda to work on the buckets of a shard
-	// side by side, and for the shards to double twice before some are without
-	// a bucket. More would make for smaller records.
-	bucketsPerShard = 4
-	// unknownShards stands for their number while Kinesis is away at the start.
+	// side by side, and for the shards to double before some are without a
+	// bucket. More would make for smaller records, and those cost.
+	bucketsPerShard = 2
+	// unknownShards stands for their number while Kinesis is away at the first
+	// start.
 	unknownShards = 4
 	// fullRecord is when a record takes no further event: about ten payload
 	// units, so that rounding up to whole ones costs little, and little enough
@@ -27,9 +31,10 @@ const (
 	// mostRecord bounds a record where the stream takes larger ones: the
 	// largest event needs no more.
 	mostRecord = 1 << 20
-	// kinesisCalls are in flight at once: one that takes long must not hold up
-	// the buckets that are not in it.
-	kinesisCalls = 4
+	// kinesisCalls are in flight at most, and start so far apart: a call that
+	// takes longer than most must not hold up the buckets that are not in it.
+	kinesisCalls   = 16
+	kinesisStagger = 5 * time.Millisecond
 	// kinesisTimeout bounds a call; what the KPL waits is 6 s.
 	kinesisTimeout = 5 * time.Second
 )
@@ -43,8 +48,10 @@ type onKinesis struct {
 	*program
 	kinesis *cloud.Kinesis
 	spool   *spooled // nil if there is none
-	// about is what the stream has said of itself at the start.
-	about cloud.Description
+	// about is what the stream has said of itself at the start, shards how many
+	// of them were open then, or the last time it said so.
+	about  cloud.Description
+	shards int
 	// base is what earlier processes have stored, as far as it was kept.
 	base uint64
 }
@@ -69,7 +76,12 @@ func (p *program) openHost(ctx context.Context) (host, error) {
 		// It is away: what the spool is for.
 		p.log.Warn("the stream does not answer: starting with the spool", "error", err)
 		h.about.MaxRecordBytes = cloud.DefaultRecordBytes
-		h.about.Shards = make([]cloud.Shard, unknownShards)
+		h.shards = p.recallShards()
+	} else {
+		h.shards = len(h.about.Shards)
+		if err := p.rememberShards(h.shards); err != nil {
+			return nil, err
+		}
 	}
 	if p.settings.Spool != "" {
 		if h.spool, err = p.openSpool(ctx, k); err != nil {
@@ -77,6 +89,32 @@ func (p *program) openHost(ctx context.Context) (host, error) {
 		}
 	}
 	return h, nil
+}
+
+// shardsFile keeps how many shards the stream had, so that a start while it is
+// away does not move keys to other buckets.
+const shardsFile = "kinesis.json"
+
+type keptShards struct {
+	Stream string `json:"stream"`
+	Shards int    `json:"shards"`
+}
+
+func (p *program) rememberShards(n int) error {
+	text, err := json.Marshal(keptShards{Stream: p.settings.Stream, Shards: n})
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(p.settings.DataDir, shardsFile), string(text)+"\n")
+}
+
+func (p *program) recallShards() int {
+	var kept keptShards
+	text, err := os.ReadFile(filepath.Join(p.settings.DataDir, shardsFile))
+	if err != nil || json.Unmarshal(text, &kept) != nil || kept.Stream != p.settings.Stream || kept.Shards < 1 {
+		return unknownShards
+	}
+	return kept.Shards
 }
 
 func (h *onKinesis) stream() producer.Stream {
@@ -89,19 +127,27 @@ func (h *onKinesis) stream() producer.Stream {
 func (h *onKinesis) producerConfig(c producer.Config) producer.Config {
 	c.Format = stream.KPL
 	c.OneEventPerRecord = !h.settings.Aggregation
-	buckets := h.settings.Buckets
-	if buckets == 0 {
-		buckets = min(bucketsPerShard*max(1, len(h.about.Shards)), cloud.MaxCallRecords)
-	}
-	c.Keys = producer.SpreadKeys(buckets)
+	c.Keys = producer.SpreadKeys(h.buckets())
 	c.MaxCallRecords, c.MaxCallBytes = cloud.MaxCallRecords, jsonCall
 	c.MaxRecordBytes = min(h.about.MaxRecordBytes, mostRecord)
 	c.FullRecordBytes = min(fullRecord, c.MaxRecordBytes)
-	c.MaxInFlightCalls, c.CallTimeout = kinesisCalls, kinesisTimeout
+	c.MaxInFlightCalls, c.Stagger, c.CallTimeout = kinesisCalls, kinesisStagger, kinesisTimeout
 	if h.spool != nil {
 		c.RetryAfter = h.spool.Wait
 	}
 	return c
+}
+
+// buckets returns how many there are. A bucket has a record in flight, so
+// where each event is a record of its own there have to be many.
+func (h *onKinesis) buckets() int {
+	switch {
+	case h.settings.Buckets > 0:
+		return h.settings.Buckets
+	case !h.settings.Aggregation:
+		return cloud.MaxCallRecords
+	}
+	return min(bucketsPerShard*max(1, h.shards), cloud.MaxCallRecords)
 }
 
 // events is nil: what is on Kinesis is read by Lambda functions.

@@ -80,7 +80,7 @@ func (s *Settings) Bind(flags *pflag.FlagSet) {
 	bind(path(&s.Spool), "", "spool", "path", "folder where batches wait while Kinesis does not take them, or off (default <data-dir>/spool)")
 	bind(byteSize(&s.SpoolLimit, 16<<20), "1GiB", "spool-limit", "bytes", "budget of the spool on disk; with it used up the gateway answers 503")
 	bind(onOff(&s.Aggregation), "on", "aggregation", "on|off", "off writes a record of its own for each event, plain JSON, for readers of Kinesis that know no aggregates")
-	bind(count(&s.Buckets, producer.MaxBuckets), "0", "buckets", "n", "buckets on Kinesis; 0 is four for each open shard at the start")
+	bind(count(&s.Buckets, producer.MaxBuckets), "0", "buckets", "n", "buckets on Kinesis: records in flight, each in order; 0 is two for each open shard at the start")
 	bind(documentPath(&s.Keys), "", "keys", "path", "keys document (default <data-dir>/keys.json)")
 	bind(documentPath(&s.Rules), "", "rules", "path", "rules document (default <data-dir>/rules.json)")
 	bind(documentPath(&s.Destinations), "", "destinations", "path", "destinations document (default <data-dir>/destinations.json)")

@@ -160,6 +160,7 @@ func faultsOf(events []sentEvent, rows []row) []string {
 type crashLoad struct {
 	seed    uint64
 	began   time.Time
+	pause   time.Duration // between the requests of a sender, at most
 	gateway atomic.Pointer[string] // nil: none is up
 	over    atomic.Bool
 	senders sync.WaitGroup
@@ -168,7 +169,9 @@ type crashLoad struct {
 	events []sentEvent
 }
 
-func newCrashLoad(seed uint64) *crashLoad { return &crashLoad{seed: seed, began: time.Now()} }
+func newCrashLoad(seed uint64) *crashLoad {
+	return &crashLoad{seed: seed, began: time.Now(), pause: 3 * time.Millisecond}
+}
 
 func (l *crashLoad) open(gateway string) { l.gateway.Store(&gateway) }
 func (l *crashLoad) shut()               { l.gateway.Store(nil) }
@@ -238,7 +241,7 @@ func (l *crashLoad) send(sender int) {
 		if last {
 			return
 		}
-		wait(time.Duration(chance.IntN(3000)) * time.Microsecond)
+		wait(time.Duration(chance.Int64N(int64(l.pause))))
 	}
 }
 

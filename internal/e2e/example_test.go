@@ -8,6 +8,36 @@ import (
 	"testing"
 )
 
+// TestTheExampleOnKinesisSendsAndPeeks runs examples/kinesis.sh as a person
+// does.
+func TestTheExampleOnKinesisSendsAndPeeks(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("curl is not installed")
+	}
+	script, err := filepath.Abs(filepath.Join("..", "..", "examples", "kinesis.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", script)
+	cmd.Env = cleanEnv()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for n := range 20 {
+		want := fmt.Sprintf(`"name":"page_viewed","user_id":"user-%d"`, n%3)
+		if number := fmt.Sprintf(`"data":{"number":%d}`, n); strings.Count(string(out), number) != 1 || !strings.Contains(string(out), want) {
+			t.Errorf("event %d is not printed once", n)
+		}
+	}
+	for _, want := range []string{`"ack":"stream"`, `"name":"signed_up"`, "stored 21; spooled 0; residual 0"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("%q is not printed:\n%s", want, out)
+		}
+	}
+}
+
 // TestTheExampleSendsAndPrints runs examples/first-events.sh as a person does:
 // once by itself, and once against a process that runs.
 func TestTheExampleSendsAndPrints(t *testing.T) {

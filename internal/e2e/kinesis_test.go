@@ -133,8 +133,11 @@ func TestAGatewayPutsEventsOnKinesis(t *testing.T) {
 	if out := p.must("quarantine", "list"); !strings.Contains(out, "/name") {
 		t.Errorf("the rejected event is not in the quarantine:\n%s", out)
 	}
-	if code := p.get("/api/events", nil); code != http.StatusNotFound {
-		t.Errorf("GET /api/events: %d", code)
+	var problem struct {
+		Detail string `json:"detail"`
+	}
+	if code := p.get("/api/events", &problem); code != http.StatusNotFound || !strings.Contains(problem.Detail, "sluice stream peek") {
+		t.Errorf("GET /api/events: %d %+v", code, problem)
 	}
 
 	// The ledger goes on after a restart.

@@ -197,14 +197,17 @@ func (f *flood) answered(status, events int, id string) {
 }
 
 // peakMemory returns the most memory that a process has had resident.
-func peakMemory(t *testing.T, pid int) int {
+func peakMemory(t *testing.T, pid int) int { return memoryOf(t, pid, "VmHWM:") }
+
+// memoryOf returns a line of /proc/PID/status, in bytes.
+func memoryOf(t *testing.T, pid int, name string) int {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.SplitSeq(string(text), "\n") {
-		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if value, ok := strings.CutPrefix(line, name); ok {
 			kilobytes, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(value, "kB")))
 			if err != nil {
 				t.Fatal(err)
@@ -212,6 +215,6 @@ func peakMemory(t *testing.T, pid int) int {
 			return kilobytes << 10
 		}
 	}
-	t.Fatal("no VmHWM in /proc")
+	t.Fatalf("no %s in /proc", name)
 	return 0
 }

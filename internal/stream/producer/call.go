@@ -133,6 +133,12 @@ func (p *Producer) wakeAll() {
 // is to be tried again, negative if there is none to wait for.
 func (p *Producer) gather(w *worker, now time.Time) (wait time.Duration) {
 	wait = p.rouse(now)
+	if d := p.stagger(now); d > 0 {
+		if wait < 0 || d < wait {
+			wait = d
+		}
+		return wait
+	}
 	size := 0
 	for p.ready.n > 0 && len(w.records) < p.cfg.MaxCallRecords {
 		b := p.ready.peek()
@@ -158,11 +164,20 @@ func (p *Producer) gather(w *worker, now time.Time) (wait time.Duration) {
 	}
 	if len(w.records) > 0 {
 		p.stats.FlyingCalls++
+		p.lastCall = now
 	}
-	if p.ready.n > 0 {
-		p.wakeOne() // the limits left something for another call
+	if p.ready.n > 0 || len(w.records) > 0 && p.cfg.Stagger > 0 {
+		p.wakeOne() // the limits left something for another call, or a call may take long
 	}
 	return wait
+}
+
+// stagger returns how long it is until another call may start, 0 if one may.
+func (p *Producer) stagger(now time.Time) time.Duration {
+	if p.stats.FlyingCalls == 0 {
+		return 0
+	}
+	return max(0, p.cfg.Stagger-now.Sub(p.lastCall))
 }
 
 // rouse makes the buckets ready whose rest is over, and returns how long until

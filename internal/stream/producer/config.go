@@ -44,6 +44,11 @@ type Config struct {
 	// MaxInFlightCalls is how many calls run at once. More than one pays where
 	// a call takes long and costs little. Default 1.
 	MaxInFlightCalls int
+	// Stagger is the least time between the starts of two calls while one is in
+	// flight. About what a call takes, it makes the call in flight the linger of
+	// the next also where several may run: only one that takes long is not
+	// waited for by the buckets that are not in it. Default 0.
+	Stagger time.Duration
 	// MaxBufferedBytes bounds the memory that holds events, from Put until
 	// their fate is known. Over it, Put turns events away at once. Buffers
 	// grow by a quarter at a time, so what is held may exceed it by as much.
@@ -120,6 +125,7 @@ func (c Config) Validate() error {
 	check(c.FullRecordBytes >= 64 && c.FullRecordBytes <= c.MaxRecordBytes, "FullRecordBytes is %d: want 64 to MaxRecordBytes (%d)", c.FullRecordBytes, c.MaxRecordBytes)
 	check(c.MaxCallBytes >= c.MaxRecordBytes, "MaxCallBytes is %d: want at least MaxRecordBytes (%d)", c.MaxCallBytes, c.MaxRecordBytes)
 	check(c.MaxInFlightCalls >= 1, "MaxInFlightCalls is %d: want 1 or more", c.MaxInFlightCalls)
+	check(c.Stagger >= 0, "Stagger is %v: want 0 or more", c.Stagger)
 	check(c.MaxBufferedBytes >= c.MaxRecordBytes, "MaxBufferedBytes is %d: want at least MaxRecordBytes (%d)", c.MaxBufferedBytes, c.MaxRecordBytes)
 	check(c.CallTimeout > 0, "CallTimeout is %v: want more than 0", c.CallTimeout)
 	check(c.DrainTimeout > 0, "DrainTimeout is %v: want more than 0", c.DrainTimeout)

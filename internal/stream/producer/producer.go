@@ -73,6 +73,8 @@ type Producer struct {
 	stopping bool
 	buckets  []bucket
 	ready    queue
+	// lastCall is when the newest call started.
+	lastCall time.Time
 	idlers   []*worker // those that wait for something to do
 	free     *record   // to be used again
 	drained  meter
@@ -211,7 +213,7 @@ func (p *Producer) take(w *waiter, b *stream.Batch) error {
 		p.answered(w, w.started)
 	}
 	var wake *worker
-	if p.ready.n > 0 {
+	if p.ready.n > 0 && p.stagger(w.started) == 0 {
 		wake = p.popIdler()
 	}
 	p.mu.Unlock()

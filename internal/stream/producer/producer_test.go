@@ -393,3 +393,51 @@ func TestARetryIsMadeInTimeThoughAnotherCallTakesLong(t *testing.T) {
 		time.Sleep(5 * time.Second)
 	})
 }
+
+func TestACallThatTakesLongIsNotWaitedForByOthers(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		first time.Duration // what the first call takes
+		want  time.Duration // when the second starts
+	}{
+		{time.Second, 50 * time.Millisecond},
+		{51 * time.Millisecond, 50 * time.Millisecond},
+		{49 * time.Millisecond, 49 * time.Millisecond}, // the call in flight is the linger
+		{10 * time.Millisecond, 10 * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex
+			var starts []time.Duration
+			began := time.Now()
+			cfg := producer.Config{Buckets: 32, MaxInFlightCalls: 3, Stagger: 50 * time.Millisecond}
+			r := start(t, cfg, func(s streamtest.Stream) streamtest.Stream {
+				return streamtest.Func(func(ctx context.Context, records []stream.Record) ([]stream.Result, error) {
+					mu.Lock()
+					starts = append(starts, time.Since(began))
+					takes := c.first
+					if len(starts) > 1 {
+						takes = 10 * time.Millisecond
+					}
+					mu.Unlock()
+					if err := retry.Sleep(ctx, takes); err != nil {
+						return nil, err
+					}
+					return s.PutRecords(ctx, records)
+				})
+			})
+			var senders sync.WaitGroup
+			for i := range 20 {
+				senders.Go(func() {
+					time.Sleep(time.Duration(i) * 100 * time.Microsecond)
+					r.mustPut(fmt.Sprintf("user-%d/1", i))
+				})
+			}
+			senders.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if len(starts) > 3 || starts[1] != c.want {
+				t.Errorf("the first call took %v: calls started at %v, want the second at %v", c.first, starts, c.want)
+			}
+		})
+	}
+}
