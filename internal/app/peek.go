@@ -117,7 +117,7 @@ func Peek(ctx context.Context, s Settings, o PeekOptions, out io.Writer) error {
 	case failed != nil:
 		return failed
 	case ctx.Err() != nil:
-		return nil // interrupted: that is how following ends
+		return nil //nolint:nilerr // interrupted: that is how following ends
 	}
 	return err
 }

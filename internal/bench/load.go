@@ -54,14 +54,18 @@ func load(ctx context.Context, args []string, out io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	clients := make([]*client, *connections)
-	for i := range clients {
+	clients := make([]*client, 0, *connections)
+	defer func() {
+		for _, c := range clients {
+			_ = c.conn.Close()
+		}
+	}()
+	for i := range *connections {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", *addr)
 		if err != nil {
 			return err
 		}
-		defer conn.Close()
-		clients[i] = &client{conn: conn, requests: buildRequests(*addr, *key, i, *perRequest), perRequest: *perRequest, ids: *ids}
+		clients = append(clients, &client{conn: conn, requests: buildRequests(*addr, *key, i, *perRequest), perRequest: *perRequest, ids: *ids})
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -221,7 +221,7 @@ func TestACallThatIsNotUnderstoodIsRefusedWhole(t *testing.T) {
 	t.Parallel()
 	server := startSink(t, &sink{shards: 1})
 	event, _ := stored(1, 100)
-	good := fmt.Sprintf(`{"Data":"%s","PartitionKey":"b1"}`, encode([]byte(event)))
+	good := fmt.Sprintf(`{"Data":%q,"PartitionKey":"b1"}`, encode([]byte(event)))
 	for _, body := range []string{
 		``, `{`, `{}x`, `[]`, `{"Records":[` + good, `{"Records":[` + good + `,]}x`, `{"Records":[` + good + `]}{}`,
 		`{"Records":[` + good + `,{"Data":"e30=","PartitionKey":"b1"}]}`,

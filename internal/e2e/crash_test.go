@@ -160,7 +160,7 @@ func faultsOf(events []sentEvent, rows []row) []string {
 type crashLoad struct {
 	seed    uint64
 	began   time.Time
-	pause   time.Duration // between the requests of a sender, at most
+	pause   time.Duration          // between the requests of a sender, at most
 	gateway atomic.Pointer[string] // nil: none is up
 	over    atomic.Bool
 	senders sync.WaitGroup

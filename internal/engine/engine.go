@@ -272,7 +272,13 @@ func (e *Engine) dial(name string, options ...nats.Option) (*nats.Conn, error) {
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) { log.Info("stream connection restored") }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			log.Warn("stream connection", slog.Any("error", err))
+			level := slog.LevelWarn
+			if errors.Is(err, nats.ErrSlowConsumer) {
+				// What was dropped is what a reader had asked for ahead: it
+				// sees the gap and reads again, or has gone meanwhile.
+				level = slog.LevelDebug
+			}
+			log.Log(context.Background(), level, "stream connection", slog.Any("error", err))
 		}))...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the stream: %w", err)

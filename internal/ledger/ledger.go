@@ -8,7 +8,7 @@
 // an alarm on it is an alarm on loss.
 package ledger
 
-import "runtime"
+import "time"
 
 // Books is where the figures of a Statement come from. Any of the fields may
 // be nil where a program has no such stage.
@@ -79,8 +79,12 @@ type Statement struct {
 	Residual uint64 `json:"residual"`
 }
 
-// readings is how often Statement looks again before it believes a residual.
-const readings = 8
+// readings is how often Statement looks again before it believes a residual,
+// and pause how long after, longer each time: what moves has moved by then.
+const (
+	readings = 8
+	pause    = 500 * time.Microsecond
+)
 
 // Statement draws up the ledger. The figures are counters that move while they
 // are read, one after another, so an event on its way from one to the next can
@@ -89,11 +93,11 @@ const readings = 8
 // finds if none does.
 func (b Books) Statement() Statement {
 	s := b.read()
-	for range readings {
+	for i := range readings {
 		if s.Residual == 0 {
 			break
 		}
-		runtime.Gosched()
+		time.Sleep(time.Duration(i) * pause)
 		s = b.read()
 	}
 	return s

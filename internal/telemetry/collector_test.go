@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
-	"time"
 )
 
 // collector takes OTLP, by HTTP and by gRPC on one address. It keeps bodies as
@@ -71,18 +70,6 @@ func (c *collector) want(path string, texts ...string) {
 	for _, text := range texts {
 		if !c.got(path, text) {
 			c.t.Errorf("%s was not sent %q", path, text)
-		}
-	}
-}
-
-// await waits until a path was sent all the texts.
-func (c *collector) await(path string, texts ...string) {
-	c.t.Helper()
-	for end := time.After(30 * time.Second); !c.got(path, texts...); {
-		select {
-		case <-time.After(time.Millisecond):
-		case <-end:
-			c.t.Fatalf("%s was not sent %q", path, texts)
 		}
 	}
 }

@@ -21,7 +21,7 @@ func BenchmarkPutRecords(b *testing.B) {
 			data := base64.StdEncoding.EncodeToString(make([]byte, 2500))
 			records := make([]string, n)
 			for i := range records {
-				records[i] = fmt.Sprintf(`{"Data":"%s","PartitionKey":"bucket-%d"}`, data, i)
+				records[i] = fmt.Sprintf(`{"Data":%q,"PartitionKey":"bucket-%d"}`, data, i)
 			}
 			body := `{"Records":[` + strings.Join(records, ",") + `],"StreamName":"events"}`
 			b.SetBytes(int64(len(body)))

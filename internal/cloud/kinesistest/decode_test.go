@@ -101,7 +101,7 @@ func TestResultsAreWrittenAsJSON(t *testing.T) {
 
 func BenchmarkDecode(b *testing.B) {
 	for _, size := range []int{500, 50_000} {
-		record := fmt.Sprintf(`{"Data":"%s","PartitionKey":"bucket-17"}`, base64.StdEncoding.EncodeToString(make([]byte, size)))
+		record := fmt.Sprintf(`{"Data":%q,"PartitionKey":"bucket-17"}`, base64.StdEncoding.EncodeToString(make([]byte, size)))
 		body := []byte(`{"Records":[` + string(bytes.TrimSuffix(bytes.Repeat([]byte(record+","), 50), []byte(","))) + `],"StreamName":"events"}`)
 		for name, decode := range map[string]func(*putRecordsInput) bool{
 			"fast": func(in *putRecordsInput) bool { return in.decodeFast(body) },

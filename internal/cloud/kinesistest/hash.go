@@ -47,10 +47,6 @@ func (k hashKey) String() string { return k.number().String() }
 // hashRange is what one shard takes, both ends included.
 type hashRange struct{ start, end hashKey }
 
-func (r hashRange) contains(k hashKey) bool {
-	return r.start.compare(k) <= 0 && k.compare(r.end) <= 0
-}
-
 // divide splits the whole range into n, as CreateStream does: the shards start
 // at multiples of 2^128/n, rounded down, and the last takes what is left over.
 func divide(n int) []hashRange {

@@ -88,8 +88,8 @@ func (t *Tracer) Request(name string, at time.Time, parent trace.SpanContext, st
 		}
 		ctx = context.WithValue(ctx, idKey{}, id)
 	}
-	_, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(at))
-	return span
+	_, span := t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(at)) //nolint:spancheck // the caller ends it
+	return span                                                                                             //nolint:spancheck // likewise
 }
 
 // Causes are the spans that a call is made for: each once, at most MaxLinks,
@@ -136,7 +136,7 @@ func (t *Tracer) Call(ctx context.Context, name string, kind trace.SpanKind, cau
 	case 1:
 		ctx = trace.ContextWithSpanContext(ctx, links[0].SpanContext)
 	}
-	return t.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithLinks(links...))
+	return t.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithLinks(links...)) //nolint:spancheck // the caller ends it
 }
 
 // Parse reads a traceparent header. Of a version that is not known it reads
@@ -149,10 +149,11 @@ func Parse(traceparent string) (trace.SpanContext, bool) {
 	if !event.IsTraceparent(traceparent) {
 		return trace.SpanContext{}, false
 	}
+	// The digits are hexadecimal: IsTraceparent has seen to it.
 	var ids [16 + 8 + 1]byte
-	decode(ids[:16], traceparent[3:35])
-	decode(ids[16:24], traceparent[36:52])
-	decode(ids[24:], traceparent[53:])
+	_ = decode(ids[:16], traceparent[3:35])
+	_ = decode(ids[16:24], traceparent[36:52])
+	_ = decode(ids[24:], traceparent[53:])
 	return trace.NewSpanContext(trace.SpanContextConfig{
 		TraceID: trace.TraceID(ids[:16]), SpanID: trace.SpanID(ids[16:24]), TraceFlags: trace.TraceFlags(ids[24]), Remote: true,
 	}), true
