@@ -11,15 +11,17 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 # FUZZTIME is how long each fuzz target runs. BENCH goes to the benchmark:
 # make bench BENCH="-rounds 3 -duration 5s".
 FUZZTIME ?= 10s
+# SEEDS is how many seeds make simulate runs.
+SEEDS    ?= 10000
 BENCH    ?=
 # TEST goes to go test: make test TEST="-run Ledger ./internal/ledger".
 TEST     ?= ./...
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench lint fmt vet vuln fuzz clean
+.PHONY: help run build test simulate bench lint fmt vet vuln fuzz clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## everything on this machine, as `go run ./cmd/sluice`
 	$(GO) run ./cmd/sluice
@@ -45,6 +47,9 @@ endef
 test: ## every test; parts that this machine lacks are skipped, with a line saying so
 	@$(probe); export CGO_ENABLED=$${race:+1}; \
 	$(GO) test $$race -timeout 15m $(TEST)
+
+simulate: ## producer and spool with stream, clock and faults simulated, SEEDS (10000) times
+	$(GO) test -timeout 30m -run '^TestSimulation$$' ./internal/stream/producer ./internal/stream/spool -sim.seeds=$(SEEDS)
 
 bench: ## sluice beside a bare net/http + chi handler: rate, latency, CPU per event; what Kinesis would bill
 	$(GO) run ./internal/bench $(BENCH)

@@ -48,13 +48,17 @@ func (p *program) openSpool(ctx context.Context, k *cloud.Kinesis) (*spooled, er
 	if err != nil {
 		return nil, err
 	}
-	s, err := spool.New(ctx, k, spool.LogOf(e.Events()), spool.Config{
+	cfg := spool.Config{
 		CallTimeout:    kinesisTimeout,
 		MaxCallRecords: cloud.MaxCallRecords,
 		MaxCallBytes:   jsonCall,
 		MaxWindowBytes: int(p.settings.MemoryLimit / 32),
 		Refused:        p.quarantineRecord,
-	}, p.log)
+	}
+	if p.settings.Aggregation {
+		cfg.MergedBytes = fullRecord
+	}
+	s, err := spool.New(ctx, k, spool.LogOf(e.Events()), cfg, p.log)
 	if err != nil {
 		return nil, errors.Join(err, e.Close(context.WithoutCancel(ctx)))
 	}

@@ -335,7 +335,7 @@ func TestTroubleWithTheCredentialsIsSaidAndNothingIsLost(t *testing.T) {
 	if err != nil || resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(strings.Join(ready.Reasons, " "), "expired") {
 		t.Errorf("readyz: %d %v, %v", resp.StatusCode, ready.Reasons, err)
 	}
-	if said := strings.Count(p.out.String(), "session token has expired"); said != 1 {
+	if said := strings.Count(p.out.String(), "the stream cannot be used"); said != 1 {
 		t.Errorf("it is said %d times, want once:\n%s", said, &p.out)
 	}
 	trouble.Off()

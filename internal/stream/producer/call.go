@@ -306,7 +306,7 @@ func (p *Producer) land(w *worker, results []stream.Result, err error, now time.
 	p.stats.Accepted += uint64(accepted)
 	p.stats.Bytes += uint64(bytes)
 	p.intake.Accepted(accepted)
-	p.drained.add(now, bytes)
+	p.drained.Add(now, bytes)
 }
 
 // outcome is what becomes of a record after an attempt.

@@ -37,6 +37,7 @@ import (
 
 	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/ledger"
+	"github.com/eventsluice/sluice/internal/retry"
 	"github.com/eventsluice/sluice/internal/stream"
 )
 
@@ -77,7 +78,7 @@ type Producer struct {
 	lastCall time.Time
 	idlers   []*worker // those that wait for something to do
 	free     *record   // to be used again
-	drained  meter
+	drained  retry.Meter
 	// held is the memory of records that hold events; freeBytes that of free.
 	held, freeBytes int
 	// left counts the records that their last sender left since the last prune.
@@ -263,7 +264,7 @@ func (p *Producer) retryAfter(now time.Time) time.Duration {
 			return d
 		}
 	}
-	return p.drained.timeFor(now, p.held)
+	return p.drained.TimeFor(now, p.held)
 }
 
 // turnAway counts and reports the events of a batch of which none was taken.

@@ -2,8 +2,6 @@ package producer_test
 
 import (
 	"context"
-	"encoding/json"
-	"strings"
 	"testing"
 
 	"github.com/eventsluice/sluice/internal/event"
@@ -90,28 +88,9 @@ func (r *rig) mustPut(names ...string) {
 	}
 }
 
-// sent makes an event from user/id, with a filling after another slash.
-func sent(name string) *event.Event {
-	parts := strings.SplitN(name, "/", 3)
-	e := &event.Event{ID: parts[1], Type: event.TypeTrack, Name: "order_placed", UserID: parts[0]}
-	if len(parts) == 3 {
-		e.Data = json.RawMessage(`{"note":"` + parts[2] + `"}`)
-	}
-	return e
-}
+func sent(name string) *event.Event { return streamtest.Sent(name) }
 
-// name is the reverse of sent, without the filling. The fields of the stored
-// form stand in a fixed order.
-func name(t testing.TB, data []byte) string {
-	_, rest, ok1 := strings.Cut(string(data), `{"id":"`)
-	id, rest, ok2 := strings.Cut(rest, `"`)
-	_, rest, ok3 := strings.Cut(rest, `"user_id":"`)
-	user, _, ok4 := strings.Cut(rest, `"`)
-	if !ok1 || !ok2 || !ok3 || !ok4 {
-		t.Fatalf("stored event %q is not as it was sent", data)
-	}
-	return user + "/" + id
-}
+func name(t testing.TB, data []byte) string { return streamtest.Name(t, data) }
 
 // stored returns the names of the events on the stream, in its order.
 func (r *rig) stored() []string {

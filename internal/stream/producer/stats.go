@@ -1,9 +1,6 @@
 package producer
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 // Stats are the figures of a Producer since it was made. They are taken at one
 // moment and agree with each other:
@@ -51,33 +48,4 @@ func (p *Producer) Stats() Stats {
 	s := p.stats
 	s.BufferedBytes, s.FreeBytes = p.held, p.freeBytes
 	return s
-}
-
-// meter estimates how many bytes a second become durable: a mean over the
-// past in which what is older counts less and less.
-type meter struct {
-	bytes float64 // weighted
-	at    time.Time
-}
-
-const meterWindow = 5 * time.Second
-
-func (m *meter) add(now time.Time, n int) {
-	if elapsed := now.Sub(m.at); elapsed > 0 {
-		m.bytes *= math.Exp(-elapsed.Seconds() / meterWindow.Seconds())
-		m.at = now
-	}
-	m.bytes += float64(n)
-}
-
-// timeFor returns how long n bytes take at the rate of late, between a second
-// and half a minute: the bounds of what a sender can make use of.
-func (m *meter) timeFor(now time.Time, n int) time.Duration {
-	const shortest, longest = time.Second, 30 * time.Second
-	m.add(now, 0)
-	seconds := float64(n) / (m.bytes / meterWindow.Seconds()) // +Inf if nothing drained
-	if !(seconds < longest.Seconds()) {
-		return longest
-	}
-	return max(shortest, time.Duration(seconds*float64(time.Second)).Round(time.Second))
 }

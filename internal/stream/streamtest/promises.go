@@ -121,10 +121,10 @@ func (a *answers) put(ctx context.Context, t *testing.T, h Host, records ...stre
 }
 
 // check compares the answers with what is on the stream, up to a last record
-// that it writes.
+// of each key that it writes.
 func (a *answers) check(t *testing.T, h Host) {
 	t.Helper()
-	h.mustPut(t, plain("b0", "the end"))
+	h.mustPut(t, plain("b0", "the end of b0"), plain("b1", "the end of b1"))
 	ctx := deadline(t)
 	reader, err := h.Open(ctx, 0)
 	if err != nil {
@@ -132,7 +132,7 @@ func (a *answers) check(t *testing.T, h Host) {
 	}
 	defer reader.Close()
 	found := map[string]bool{}
-	for !found["the end"] {
+	for !found["the end of b0"] || !found["the end of b1"] {
 		entry, err := reader.Next(ctx)
 		if err != nil {
 			t.Fatalf("Next: %v", err)
