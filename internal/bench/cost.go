@@ -29,12 +29,13 @@ func (b bench) costs(ctx context.Context) ([]cost, error) {
 	var table []cost
 	for _, rate := range costRates {
 		fmt.Fprintf(os.Stderr, "bench: %s, %d events/s\n", costName, rate)
-		// Connections enough for each event to be sent when it is due.
-		w := workload{name: costName, connections: 1000, perRequest: 1, rate: rate}
+		// Connections enough for each event to be sent when it is due, and few
+		// enough for none to be idle so long that the gateway closes it.
+		w := workload{name: costName, connections: max(16, rate/10), perRequest: 1, rate: rate}
 		t := kinesis10
-		// Enough for one record per event, for a shard takes 1,000 a second; and
+		// Enough for one record per event, for a shard takes 1,000 a second, and
 		// the same for both, for more shards have more buckets.
-		t.kinesis.shards = max(onDemandShards, rate/1000)
+		t.kinesis.shards = 1 + (rate-1)/1000
 		c := cost{shards: t.kinesis.shards}
 		var err error
 		if c.aggregated, err = b.run(ctx, t, w); err != nil {
