@@ -14,7 +14,7 @@ RUN go mod download
 COPY . .
 ARG VERSION=devel
 # The folder that becomes /data: scratch has no mkdir and no chown.
-RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false \
+RUN CGO_ENABLED=0 go build -trimpath -buildvcs=false -pgo=cmd/sluice/release.pgo \
       -ldflags "-s -w -X github.com/eventsluice/sluice/internal/app.version=${VERSION}" -o /out/sluice ./cmd/sluice \
  && mkdir -p /out/data
 

@@ -17,8 +17,12 @@ BENCH    ?=
 # TEST goes to go test: make test TEST="-run Ledger ./internal/ledger".
 TEST     ?= ./...
 
+# PROFILE is what make build optimizes for (https://go.dev/doc/pgo). It is not
+# named default.pgo, for go run should not compile everything twice.
+PROFILE := cmd/sluice/release.pgo
+
 .DEFAULT_GOAL := help
-.PHONY: help run build test simulate bench lint fmt vet vuln fuzz clean
+.PHONY: help run build test simulate bench profile lint fmt vet vuln fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +30,8 @@ help: ## this list
 run: ## everything on this machine, as `go run ./cmd/sluice`
 	$(GO) run ./cmd/sluice
 
-build: ## the binary, static, in bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X github.com/eventsluice/sluice/internal/app.version=$(VERSION)" -o bin/sluice ./cmd/sluice
+build: ## the binary, static, in bin/, optimized for what PROFILE says is hot
+	CGO_ENABLED=0 $(GO) build -trimpath -pgo=$(PROFILE) -ldflags "-s -w -X github.com/eventsluice/sluice/internal/app.version=$(VERSION)" -o bin/sluice ./cmd/sluice
 
 # What a machine lacks is said here, in one line each, for go test does not
 # show why a test was skipped. With CI=true nothing is skipped: a test that
@@ -53,6 +57,10 @@ simulate: ## producer and spool with stream, clock and faults simulated, SEEDS (
 
 bench: ## sluice beside a bare net/http + chi handler: rate, latency, CPU per event; what Kinesis would bill
 	$(GO) run ./internal/bench $(BENCH)
+
+profile: ## the profile that make build uses, taken anew from the benchmark
+	$(GO) run ./internal/bench -rounds 1 -duration 10s -only connections -profiles bin/profiles
+	$(GO) tool pprof -proto -output $(PROFILE) bin/profiles/*.pprof
 
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## format, vet and golangci-lint
 	@unformatted=$$(gofmt -l cmd internal); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi

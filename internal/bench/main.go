@@ -171,7 +171,7 @@ func measure(ctx context.Context, o options, out io.Writer) error {
 	b := bench{options: o, dir: dir}
 	if b.binary == "" {
 		b.binary = filepath.Join(dir, "sluice")
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.binary, "./cmd/sluice")
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-pgo=cmd/sluice/release.pgo", "-o", b.binary, "./cmd/sluice")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if text, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build sluice: %w\n%s", err, text)
