@@ -31,8 +31,10 @@ const (
 	// mostRecord bounds a record where the stream takes larger ones: the
 	// largest event needs no more.
 	mostRecord = 1 << 20
-	// kinesisCalls are in flight at most, and start so far apart: a call that
-	// takes longer than most must not hold up the buckets that are not in it.
+	// kinesisCalls are in flight at most: a call that takes longer than most
+	// must not hold up the buckets that are not in it. They start at least
+	// kinesisStagger apart, which is what a bucket waits for company at most, and
+	// bounds what calls cost: 0.1 ms of CPU each, beside the bytes.
 	kinesisCalls   = 16
 	kinesisStagger = 5 * time.Millisecond
 	// kinesisTimeout bounds a call; what the KPL waits is 6 s.

@@ -62,9 +62,9 @@ var arrows = map[string][]string{
 }
 
 // lent says which folders, though they are no tests, may import a double: they
-// show the program, or measure it, on a machine without the real thing.
+// show the program on a machine without the real thing.
 var lent = map[string][]string{
-	"internal/cloud/kinesistest": {"internal/bench", "examples"},
+	"internal/cloud/kinesistest": {"examples"},
 }
 
 // libraries says who alone may import a library. A folder with a line of its
@@ -217,6 +217,7 @@ func TestTheTableFindsWhatItIsFor(t *testing.T) {
 		"a command that knows a stage":     {ImportPath: module + "cmd/sluice", Imports: []string{module + "internal/edge"}},
 		"a program that knows a double":    {ImportPath: module + "internal/app", Imports: []string{module + "internal/stream/streamtest"}},
 		"an example that knows a double":   {ImportPath: module + "examples/kinesis", Imports: []string{module + "internal/stream/streamtest"}},
+		"the bench that knows a double":    {ImportPath: module + "internal/bench", Imports: []string{module + "internal/cloud/kinesistest"}},
 		"a command that knows a lent one":  {ImportPath: module + "cmd/sluice", Imports: []string{module + "internal/cloud/kinesistest"}},
 		"a host that knows its double":     {ImportPath: module + "internal/cloud", Imports: []string{module + "internal/cloud/kinesistest"}},
 		"a double that knows the SDK":      {ImportPath: module + "internal/cloud/kinesistest", Imports: []string{"github.com/aws/aws-sdk-go-v2/aws"}},
@@ -233,7 +234,6 @@ func TestTheTableFindsWhatItIsFor(t *testing.T) {
 		"a command knows app":          {ImportPath: module + "cmd/sluice", Imports: []string{module + "internal/app"}},
 		"a test knows a double":        {ImportPath: module + "internal/engine", XTestImports: []string{module + "internal/stream/streamtest", module + "internal/engine"}},
 		"an example knows a lent one":  {ImportPath: module + "examples/kinesis", Imports: []string{module + "internal/cloud/kinesistest"}},
-		"the bench knows a lent one":   {ImportPath: module + "internal/bench", Imports: []string{module + "internal/cloud/kinesistest"}},
 		"a host's test knows a double": {ImportPath: module + "internal/cloud", TestImports: []string{module + "internal/cloud/kinesistest"}},
 		"a folder knows the one above": {ImportPath: module + "internal/edge/source", Imports: []string{module + "internal/edge"}},
 		"the engine knows NATS":        {ImportPath: module + "internal/engine", Imports: []string{"github.com/nats-io/nats-server/v2/server"}},
