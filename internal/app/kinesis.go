@@ -192,12 +192,12 @@ func (h *onKinesis) start(s *stages) {
 
 // notReady names the trouble that somebody has to end. A stream that is away
 // or throttles for a while is what the spool is for.
-func (h *onKinesis) notReady(ctx context.Context) []string {
+func (h *onKinesis) notReady(context.Context) []string {
 	var reasons []string
 	if err := h.kinesis.Trouble(); err != nil {
 		reasons = append(reasons, err.Error())
 	}
-	if h.spool != nil && h.spool.full(ctx) {
+	if h.spool != nil && h.spool.Stats().Full {
 		reasons = append(reasons, "the spool is full: the stream does not take what is in it, or SLUICE_SPOOL_LIMIT is too small")
 	}
 	return reasons

@@ -88,12 +88,6 @@ func (p *program) quarantineRecord(ctx context.Context, r stream.Record, cause e
 	return p.engine.Quarantine().Put(ctx, letters)
 }
 
-// full reports whether the log has no room left.
-func (s *spooled) full(ctx context.Context) bool {
-	stats, err := s.engine.Events().Stats(ctx)
-	return err != nil || stats.Bytes >= stats.Budget
-}
-
 func (s *spooled) metrics(g *gauges) func(metric.Observer) {
 	events := g.gauge("sluice.spool.events", "Events that are durable in the spool and not on the stream yet.")
 	size := g.gauge("sluice.spool.bytes", "Bytes of their records.")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -196,6 +197,48 @@ func TestEventsAreSpooledWhileKinesisIsAway(t *testing.T) {
 		t.Errorf("acknowledged by %v, want all by the stream again", acks)
 	}
 	wantNumbered(t, streamed(t, server, false), 150)
+	p.stop()
+}
+
+func TestAFullSpoolIsSaidAndTakesEventsAgainWhenItHasDrained(t *testing.T) {
+	t.Parallel()
+	server := newKinesis(t)
+	p := gateway(t, dataFolder(t, everythingToWarehouse), server, "SLUICE_SPOOL_LIMIT=16MiB", "SLUICE_REQUEST_TIMEOUT=1s")
+	server.Stop()
+	padding := strings.Repeat("x", 200_000)
+	accepted := 0
+	var a answer
+	for a.status = http.StatusAccepted; a.status == http.StatusAccepted && accepted < 200; accepted++ {
+		a = p.post(fmt.Sprintf(`{"id":"e%04d","name":"numbered","user_id":"u","data":{"padding":%q}}`, accepted, padding))
+	}
+	accepted--
+	wait, err := strconv.Atoi(a.header.Get("Retry-After"))
+	if a.status != http.StatusServiceUnavailable || err != nil || wait < 1 || wait > 30 {
+		t.Fatalf("after %d events: %d %s, Retry-After %q", accepted, a.status, a.body, a.header.Get("Retry-After"))
+	}
+	if accepted < 40 {
+		t.Errorf("a spool of 16 MiB took %d events of 200 kB", accepted)
+	}
+	if p.ready() {
+		t.Error("the gateway is ready, though its spool is full")
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p.await("the spool to be empty", func(l ledger) bool { return l.Spooled == 0 && l.InFlight == 0 })
+	p.until("the gateway to be ready", p.ready)
+	if a := p.post(`{"id":"after","name":"n","user_id":"u"}`); a.status != http.StatusAccepted {
+		t.Errorf("after the outage: %d %s", a.status, a.body)
+	}
+	there := map[string]bool{}
+	for _, r := range streamed(t, server, false) {
+		there[r.id] = true
+	}
+	for n := range accepted {
+		if id := fmt.Sprintf("e%04d", n); !there[id] {
+			t.Errorf("%s was answered 202 and is not on the stream", id)
+		}
+	}
 	p.stop()
 }
 

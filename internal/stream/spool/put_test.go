@@ -281,7 +281,7 @@ func TestALogThatRefusesLeavesTheRecordToTheCaller(t *testing.T) {
 				if err != nil || fault.RetryAfter(results[0].Err) != 0 {
 					t.Errorf("%v, %v: want no RetryAfter, the producer tries again", results, err)
 				}
-				if st := r.s.Stats(); st.Refusals != 3 || st.Doubts != 0 || st.Events != 1 {
+				if st := r.s.Stats(); st.Refusals != 3 || st.Doubts != 0 || st.Events != 1 || !st.Full {
 					t.Errorf("%+v", st)
 				}
 				refuse = nil
@@ -291,6 +291,9 @@ func TestALogThatRefusesLeavesTheRecordToTheCaller(t *testing.T) {
 				r.run()
 				r.drained(time.Minute)
 				r.wantStored("b0/1", "b1/1", "b1/2")
+				if r.s.Stats().Full {
+					t.Error("full, with nothing in it")
+				}
 			})
 		})
 	}

@@ -27,6 +27,9 @@ type Stats struct {
 	// records in them, Refusals were not stored and the fate of Doubts is
 	// unknown.
 	Writes, Written, Refusals, Doubts uint64
+	// Full says that the log did not take what was written last, and holds
+	// something still that will make room.
+	Full bool
 
 	// Calls of the drain, of which FailedCalls failed as a whole. They put
 	// Drained records with DrainedEvents events on the stream.
@@ -78,7 +81,7 @@ func (s *Spool) Stats() Stats {
 	defer s.mu.Unlock()
 	st := s.stats
 	st.Events, st.Bytes = uint64(max(0, s.events)), uint64(max(0, s.bytes))
-	st.Earlier = s.barrier > 0
+	st.Earlier, st.Full = s.barrier > 0, s.refusing && s.events > 0
 	if st.Away = s.away; s.away {
 		st.AwaySince = s.failing
 	}
