@@ -72,7 +72,7 @@ func (h embedded) notReady(ctx context.Context) []string {
 	case err != nil:
 		h.log.Warn("stream does not answer", "error", err)
 		return []string{"the stream does not answer"}
-	case stats.Bytes >= stats.Budget:
+	case stats.Full:
 		return []string{"the disk budget of the stream is used up: a destination is behind, or SLUICE_DISK_LIMIT is too small"}
 	}
 	return nil

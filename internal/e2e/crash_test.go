@@ -75,12 +75,7 @@ func TestNothingAnsweredIsLostByACrash(t *testing.T) {
 	l := p.settle()
 	p.stop()
 
-	answered := 0
-	for _, e := range events {
-		if e.answered > 0 {
-			answered++
-		}
-	}
+	answered := answeredOf(events)
 	t.Logf("%d events answered of %d sent; %+v", answered, len(events), l)
 	if answered < crashes*10 {
 		t.Errorf("only %d events were answered: this proves little", answered)
@@ -100,6 +95,16 @@ func TestNothingAnsweredIsLostByACrash(t *testing.T) {
 	if len(faults) > 20 {
 		t.Errorf("and %d faults more", len(faults)-20)
 	}
+}
+
+// answeredOf returns how many of the events were answered 2xx.
+func answeredOf(events []sentEvent) (n int) {
+	for _, e := range events {
+		if e.answered > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // seedOf returns the seed of a test, and says how to use it again.

@@ -482,12 +482,7 @@ func TestNothingAnsweredIsLostByACrashBeforeKinesis(t *testing.T) {
 	events := load.finish()
 	l := p.await("the spool to be empty", func(l ledger) bool { return l.Spooled == 0 && l.InFlight == 0 })
 	p.stop()
-	answered := 0
-	for _, e := range events {
-		if e.answered > 0 {
-			answered++
-		}
-	}
+	answered := answeredOf(events)
 	t.Logf("%d events answered of %d sent; %+v", answered, len(events), l)
 	if answered < kinesisCrashes*10 {
 		t.Errorf("only %d events were answered: this proves little", answered)

@@ -61,6 +61,9 @@ type Events struct {
 	// Open.
 	prefix string
 	serial atomic.Uint64
+	// full says that the last write was refused for the budget, and nothing was
+	// discarded since.
+	full atomic.Bool
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -161,6 +164,8 @@ func (ev *Events) put(ctx context.Context, records []stream.Record, results []st
 	}
 	ticket := ev.tail.begin()
 	position, err := ev.publish(ctx, msg)
+	refused, ok := errors.AsType[*jetstream.APIError](err)
+	ev.full.Store(ok && full(refused))
 	if err != nil {
 		ev.tail.finish(ticket, stream.Entry{}, 0)
 	}

@@ -124,6 +124,13 @@ func TestWritesAreRefusedWhenTheBudgetIsUsedUpAndTakenAgainAfterATrim(t *testing
 	if ev.Stored() != stored || stored < 20*7 {
 		t.Fatalf("Stored() = %d, acknowledged %d", ev.Stored(), stored)
 	}
+	wantFull := func(want bool) {
+		t.Helper()
+		if stats, err := ev.Stats(t.Context()); err != nil || stats.Full != want {
+			t.Errorf("Stats() = %+v, %v, want full: %v", stats, err, want)
+		}
+	}
+	wantFull(true)
 
 	// Nothing is settled: nothing goes.
 	if err := ev.Trim(t.Context(), 0); err != nil {
@@ -132,6 +139,7 @@ func TestWritesAreRefusedWhenTheBudgetIsUsedUpAndTakenAgainAfterATrim(t *testing
 	if first, _ := ev.First(t.Context()); first != 1 {
 		t.Fatalf("First = %d after a trim with nothing settled", first)
 	}
+	wantFull(true)
 	// Ten entries are settled. Half of the budget needs more than those.
 	if err := ev.Trim(t.Context(), 10); err != nil {
 		t.Fatal(err)
@@ -139,6 +147,7 @@ func TestWritesAreRefusedWhenTheBudgetIsUsedUpAndTakenAgainAfterATrim(t *testing
 	if first, _ := ev.First(t.Context()); first != 11 {
 		t.Errorf("First = %d after a trim with 10 entries settled, want 11", first)
 	}
+	wantFull(false)
 	put(t, ev, rs)
 
 	// All is settled: what fits into half of the budget stays to be looked at.

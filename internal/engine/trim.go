@@ -10,8 +10,10 @@ import (
 
 // Stats describes the event stream at one moment.
 type Stats struct {
-	// Bytes are used on the disk, of Budget at most.
+	// Bytes are used on the disk, of Budget at most. Full says that the last
+	// write found no room.
 	Bytes, Budget uint64
+	Full          bool
 	// First and Last are the positions of the oldest entry retained and of the
 	// newest. With no entry retained, First is Last+1.
 	First, Last uint64
@@ -37,6 +39,7 @@ func (ev *Events) Stats(ctx context.Context) (Stats, error) {
 	return Stats{
 		Bytes:   info.State.Bytes,
 		Budget:  uint64(ev.Budget()),
+		Full:    ev.full.Load(),
 		First:   firstPosition(info),
 		Last:    info.State.LastSeq,
 		Entries: info.State.Msgs,
@@ -100,6 +103,7 @@ func (ev *Events) cut(ctx context.Context, to mark) error {
 	}
 	ev.census.trimmed(to)
 	ev.tail.trim(to.Position)
+	ev.full.Store(false)
 	ev.log.Debug("event stream trimmed", slog.Uint64("position", to.Position), slog.Uint64("events", to.Events))
 	return nil
 }
