@@ -254,12 +254,13 @@ const (
 
 // handleSpool serves the spool, where there is one.
 func (p *program) handleSpool(mux *http.ServeMux) {
-	folder, err := p.host.spoolFolder()
 	mux.HandleFunc("GET "+spoolPath, func(w http.ResponseWriter, r *http.Request) {
-		var st SpoolStatus
-		if err == nil {
-			st, err = folder.Status(r.Context())
+		folder, err := p.host.spoolFolder()
+		if err != nil {
+			writeProblem(w, err)
+			return
 		}
+		st, err := folder.Status(r.Context())
 		if err != nil {
 			writeProblem(w, err)
 			return
@@ -267,13 +268,13 @@ func (p *program) handleSpool(mux *http.ServeMux) {
 		writeJSON(w, st)
 	})
 	mux.HandleFunc("GET "+spoolEventsPath, func(w http.ResponseWriter, r *http.Request) {
+		folder, err := p.host.spoolFolder()
 		if err != nil {
 			writeProblem(w, err)
 			return
 		}
 		limit := 0
 		if r.URL.Query().Has("limit") {
-			var err error
 			if limit, err = queryInt(r, "limit", 0, mostEvents); err != nil {
 				writeProblem(w, err)
 				return

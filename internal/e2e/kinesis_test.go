@@ -268,7 +268,9 @@ func TestAThrottledShardSpoolsItsOwnEventsAlone(t *testing.T) {
 func TestWithoutASpoolSendersAreToldWhileKinesisIsAway(t *testing.T) {
 	t.Parallel()
 	server := newKinesis(t)
-	p := gateway(t, dataFolder(t, everythingToWarehouse), server, "SLUICE_SPOOL=off", "SLUICE_REQUEST_TIMEOUT=1s")
+	// Longer than a record rests between two attempts: when Kinesis is back, no
+	// request must be given up for that.
+	p := gateway(t, dataFolder(t, everythingToWarehouse), server, "SLUICE_SPOOL=off", "SLUICE_REQUEST_TIMEOUT=5s")
 	p.numbered(0, 5)
 	trouble := server.Fail(kinesistest.Throttle())
 	a := p.post(`{"id":"refused","name":"n"}`)
