@@ -47,11 +47,16 @@ var arrows = map[string][]string{
 
 	// What stands in for AWS is not of cloud: it knows neither us nor the SDK.
 	"internal/cloud/kinesistest": {},
+	"internal/cloud/sqstest":     {},
+	"internal/cloud/lambdatest":  {"internal/cloud/kinesistest", "internal/cloud/sqstest"},
 
 	// Programs. Only app knows everything; commands know app, and what letters
-	// they can ask it for.
-	"internal/app": {everything},
-	"cmd":          {"internal/app", "internal/deadletter"},
+	// they can ask it for. The Lambda functions do not know app, which would
+	// make them large and slow to start.
+	"internal/app":      {everything},
+	"internal/cost":     {"internal/fault"},
+	"internal/function": {"internal/event", "internal/fault", "internal/retry", "internal/document", "internal/stream", "internal/router", "internal/connector", "internal/deadletter", "internal/ledger", "internal/telemetry", "internal/cloud"},
+	"cmd":               {"internal/app", "internal/deadletter", "internal/function"},
 
 	// Tools and tests that look at the program from outside.
 	"internal/architecture": {},
@@ -65,6 +70,8 @@ var arrows = map[string][]string{
 // show the program on a machine without the real thing.
 var lent = map[string][]string{
 	"internal/cloud/kinesistest": {"examples"},
+	"internal/cloud/sqstest":     {"examples"},
+	"internal/cloud/lambdatest":  {"examples"},
 }
 
 // libraries says who alone may import a library. A folder with a line of its

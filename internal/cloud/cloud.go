@@ -17,10 +17,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	"github.com/aws/smithy-go/logging"
 
+	"github.com/eventsluice/sluice/internal/cloud/sdk"
 	"github.com/eventsluice/sluice/internal/stream/producer"
 )
 
@@ -37,7 +36,7 @@ type Config struct {
 	Log *slog.Logger
 	// SDK changes what the AWS SDK reads from the environment and from its
 	// files; tests name their endpoint and credentials with it.
-	SDK []func(*config.LoadOptions) error
+	SDK []sdk.Option
 }
 
 // Validate reports every setting that cannot be used.
@@ -69,7 +68,7 @@ type Kinesis struct {
 	limit atomic.Int64
 
 	mu      sync.Mutex
-	trouble *failure
+	trouble *sdk.Failure
 }
 
 // Open reads the configuration of the AWS SDK. It makes no call to Kinesis:
@@ -84,20 +83,14 @@ func Open(ctx context.Context, cfg Config) (*Kinesis, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	log := logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
-		cfg.Log.Debug("the AWS SDK says", slog.String("text", fmt.Sprintf(format, args...)))
-	})
-	sdk, err := config.LoadDefaultConfig(ctx, append([]func(*config.LoadOptions) error{config.WithLogger(log)}, cfg.SDK...)...)
+	loaded, err := sdk.Load(ctx, cfg.Log, cfg.SDK...)
 	if err != nil {
-		return nil, fmt.Errorf("AWS configuration: %w", err)
-	}
-	if sdk.Region == "" {
-		return nil, errors.New("no AWS region is set: set AWS_REGION, or region in the profile")
+		return nil, err
 	}
 	k := &Kinesis{
-		client:  kinesis.NewFromConfig(sdk, tune),
+		client:  kinesis.NewFromConfig(loaded, tune),
 		label:   cfg.Stream,
-		region:  sdk.Region,
+		region:  loaded.Region,
 		timeout: cfg.CallTimeout,
 		log:     cfg.Log,
 	}
@@ -109,8 +102,8 @@ func Open(ctx context.Context, cfg Config) (*Kinesis, error) {
 	if err != nil || parsed.Service != "kinesis" {
 		return nil, fmt.Errorf("%s is not the ARN of a Kinesis stream", cfg.Stream)
 	}
-	if parsed.Region != sdk.Region {
-		return nil, fmt.Errorf("the stream %s is in %s, and the AWS region is %s: set AWS_REGION=%[2]s", cfg.Stream, parsed.Region, sdk.Region)
+	if parsed.Region != loaded.Region {
+		return nil, fmt.Errorf("the stream %s is in %s, and the AWS region is %s: set AWS_REGION=%[2]s", cfg.Stream, parsed.Region, loaded.Region)
 	}
 	k.arn = &cfg.Stream
 	return k, nil

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
+	"github.com/eventsluice/sluice/internal/cloud/sdk"
 	"github.com/eventsluice/sluice/internal/fault"
 )
 
@@ -65,7 +66,7 @@ func (k *Kinesis) Describe(ctx context.Context) (Description, error) {
 	}
 	summary := out.StreamDescriptionSummary
 	if summary == nil {
-		return Description{}, fmt.Errorf("%s in %s: DescribeStreamSummary was answered without a description: is the endpoint that of Kinesis?", k.stream(), k.region)
+		return Description{}, fmt.Errorf("%s: DescribeStreamSummary was answered without a description: is the endpoint that of Kinesis?", k.stream())
 	}
 	d := Description{
 		Name:           aws.ToString(summary.StreamName),
@@ -95,15 +96,15 @@ func (k *Kinesis) Describe(ctx context.Context) (Description, error) {
 }
 
 // unfit returns why a stream that exists cannot be the gateway's, nil if it can.
-func (k *Kinesis) unfit(s *types.StreamDescriptionSummary) *failure {
-	f := &failure{kind: fault.Unavailable}
+func (k *Kinesis) unfit(s *types.StreamDescriptionSummary) *sdk.Failure {
+	f := &sdk.Failure{Kind: fault.Unavailable}
 	switch {
 	case s.StreamStatus == types.StreamStatusDeleting:
-		f.act("deleting", "%s in %s is being deleted: create it again, or name another one", k.stream(), k.region)
+		f.Act("deleting", "%s is being deleted: create it again, or name another one", k.stream())
 	case s.StreamStatus == types.StreamStatusCreating:
-		f.act("creating", "%s in %s is being created: wait until it is ACTIVE", k.stream(), k.region)
+		f.Act("creating", "%s is being created: wait until it is ACTIVE", k.stream())
 	case s.RecordDistributionStrategy == types.RecordDistributionStrategyAuto:
-		f.act("distribution", "%s in %s ignores partition keys, which costs the order of events: set its record distribution strategy to USER_PARTITION_KEY", k.stream(), k.region)
+		f.Act("distribution", "%s ignores partition keys, which costs the order of events: set its record distribution strategy to USER_PARTITION_KEY", k.stream())
 	default:
 		return nil
 	}
@@ -123,7 +124,7 @@ func (k *Kinesis) openShards(ctx context.Context) ([]Shard, error) {
 		}
 		shard := Shard{ID: aws.ToString(s.ShardId)}
 		if s.HashKeyRange == nil || !hashKey(&shard.First, s.HashKeyRange.StartingHashKey) || !hashKey(&shard.Last, s.HashKeyRange.EndingHashKey) {
-			return nil, fmt.Errorf("%s in %s: shard %s has no valid hash range", k.stream(), k.region, shard.ID)
+			return nil, fmt.Errorf("%s: shard %s has no valid hash range", k.stream(), shard.ID)
 		}
 		open = append(open, shard)
 	}

@@ -43,7 +43,7 @@ func (p protocol) SerializeRequest(ctx context.Context, op *smithy.OperationSche
 	if !ok || len(members) < 2 {
 		return fmt.Errorf("PutRecords without a stream: %q", rest)
 	}
-	body := attemptOf(ctx).body
+	body := ctx.Value(bodyKey{}).(*[]byte)
 	*body = append(appendRecords((*body)[:0], put.Records), ',')
 	*body = append(*body, members...)
 	sent, err := r.SetStream(bytes.NewReader(*body))
@@ -86,6 +86,13 @@ func appendText(b []byte, s string) []byte {
 	}
 	b = append(append(b, '"'), s...)
 	return append(b, '"')
+}
+
+type bodyKey struct{}
+
+// withBody returns the context of a PutRecords call with memory for its body.
+func withBody(ctx context.Context, body *[]byte) context.Context {
+	return context.WithValue(ctx, bodyKey{}, body)
 }
 
 // bodies holds the memory of requests, as *[]byte. A request is done with its

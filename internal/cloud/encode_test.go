@@ -20,8 +20,7 @@ import (
 // request returns the request for a call as a protocol writes it, and its body.
 func request(t *testing.T, p smithyhttp.ClientProtocol, in *kinesis.PutRecordsInput) (*smithyhttp.Request, []byte) {
 	t.Helper()
-	ctx, a := watch(context.Background())
-	a.body = &[]byte{'o', 'l', 'd'}
+	ctx := withBody(context.Background(), &[]byte{'o', 'l', 'd'})
 	r := smithyhttp.NewStackRequest().(*smithyhttp.Request)
 	op := smithy.NewOperationSchema(schemas.PutRecords, schemas.PutRecordsInput, schemas.PutRecordsOutput)
 	if err := p.SerializeRequest(ctx, op, in, r); err != nil {

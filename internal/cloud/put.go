@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
+	"github.com/eventsluice/sluice/internal/cloud/sdk"
 	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/stream"
 )
@@ -33,21 +34,21 @@ func (k *Kinesis) PutRecords(ctx context.Context, records []stream.Record) ([]st
 	if len(entries) == 0 {
 		return results, nil
 	}
-	ctx, a := watch(ctx)
-	a.body = bodies.Get().(*[]byte)
-	defer bodies.Put(a.body)
-	out, err := k.client.PutRecords(ctx, &kinesis.PutRecordsInput{StreamName: k.name, StreamARN: k.arn, Records: entries}, once)
+	ctx, a := sdk.Watch(ctx)
+	body := bodies.Get().(*[]byte)
+	defer bodies.Put(body)
+	out, err := k.client.PutRecords(withBody(ctx, body), &kinesis.PutRecordsInput{StreamName: k.name, StreamARN: k.arn, Records: entries}, once)
 	if err != nil {
-		f := k.failure(a, err)
+		f := k.subject().Failure(a, err)
 		k.note(f)
-		if f.kind == fault.Ambiguous {
+		if f.Kind == fault.Ambiguous {
 			return nil, f
 		}
 		refuse(records, results, f)
 		return results, nil
 	}
 	if len(out.Records) != len(entries) {
-		return nil, fmt.Errorf("%s in %s: an answer with %d entries to a call with %d records", k.stream(), k.region, len(out.Records), len(entries))
+		return nil, fmt.Errorf("%s: an answer with %d entries to a call with %d records", k.stream(), len(out.Records), len(entries))
 	}
 	k.note(nil)
 	events, next := 0, 0
@@ -67,9 +68,9 @@ func (k *Kinesis) PutRecords(ctx context.Context, records []stream.Record) ([]st
 
 // refuse gives every record of a call that was refused as a whole its result.
 // Where one of them is the reason, it alone is too large.
-func refuse(records []stream.Record, results []stream.Result, f *failure) {
-	if f.kind != fault.TooLarge {
-		err := &fault.Error{Kind: f.kind, Detail: "the stream did not take the event", Err: f}
+func refuse(records []stream.Record, results []stream.Result, f *sdk.Failure) {
+	if f.Kind != fault.TooLarge {
+		err := &fault.Error{Kind: f.Kind, Detail: "the stream did not take the event", Err: f}
 		for i := range results {
 			if results[i].Err == nil {
 				results[i].Err = err
@@ -108,15 +109,15 @@ func result(e *types.PutRecordsResultEntry) stream.Result {
 	case sequence != "":
 		// Stored and not stored at once, or with a number that is none.
 	case code == codeThroughput:
-		return stream.Result{Err: &fault.Error{Kind: fault.Throttled, Detail: "the stream is at capacity", Err: fmt.Errorf("%s: %s", code, oneLine(aws.ToString(e.ErrorMessage)))}}
+		return stream.Result{Err: &fault.Error{Kind: fault.Throttled, Detail: "the stream is at capacity", Err: fmt.Errorf("%s: %s", code, sdk.OneLine(aws.ToString(e.ErrorMessage)))}}
 	case code == codeInternal:
 		// "A record that fails to be added to a stream includes ErrorCode and
 		// ErrorMessage in the result" (PutRecords): so AWS says of this code
 		// too that the record is not on the stream. Were that wrong, writing
 		// it again would make a duplicate, and nothing would be lost.
-		return stream.Result{Err: &fault.Error{Kind: fault.Unavailable, Detail: "the stream failed to take the event", Err: fmt.Errorf("%s: %s", code, oneLine(aws.ToString(e.ErrorMessage)))}}
+		return stream.Result{Err: &fault.Error{Kind: fault.Unavailable, Detail: "the stream failed to take the event", Err: fmt.Errorf("%s: %s", code, sdk.OneLine(aws.ToString(e.ErrorMessage)))}}
 	}
-	return stream.Result{Err: &fault.Error{Kind: fault.Ambiguous, Detail: "the stream's answer for the event cannot be understood", Err: fmt.Errorf("error code %q, sequence number %q", oneLine(code), oneLine(sequence))}}
+	return stream.Result{Err: &fault.Error{Kind: fault.Ambiguous, Detail: "the stream's answer for the event cannot be understood", Err: fmt.Errorf("error code %q, sequence number %q", sdk.OneLine(code), sdk.OneLine(sequence))}}
 }
 
 // isSequence reports whether s is a sequence number: decimal digits.

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
+	"github.com/eventsluice/sluice/internal/cloud/sdk"
 	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/retry"
 )
@@ -157,7 +158,7 @@ func (r *reading) begin(ctx context.Context) error {
 	} else {
 		i := slices.IndexFunc(all, func(s types.Shard) bool { return aws.ToString(s.ShardId) == r.options.Shard })
 		if i < 0 {
-			return fault.New(fault.NotFound, "%s in %s has no shard %s", r.k.stream(), r.k.region, r.options.Shard)
+			return fault.New(fault.NotFound, "%s has no shard %s", r.k.stream(), r.options.Shard)
 		}
 		r.add(all[i], r.options.From)
 		from := r.options.From
@@ -292,8 +293,8 @@ func (r *reading) get(ctx context.Context, s *reader) (*kinesis.GetRecordsOutput
 func (r *reading) endure(s *reader, err error) error {
 	s.iterator = "" // it may be what is wrong: they expire
 	s.failures++
-	f, ok := errors.AsType[*failure](err)
-	if !ok || f.trouble || f.kind != fault.Throttled && patience.Exhausted(s.failures) {
+	f, ok := errors.AsType[*sdk.Failure](err)
+	if !ok || f.Trouble || f.Kind != fault.Throttled && patience.Exhausted(s.failures) {
 		return err
 	}
 	s.due = time.Now().Add(patience.Delay(s.failures, paceBehind))

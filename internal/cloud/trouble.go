@@ -3,6 +3,7 @@ package cloud
 import (
 	"log/slog"
 
+	"github.com/eventsluice/sluice/internal/cloud/sdk"
 	"github.com/eventsluice/sluice/internal/fault"
 )
 
@@ -20,9 +21,9 @@ func (k *Kinesis) Trouble() error {
 
 // note keeps what a call says about the state of the stream; f is nil if it
 // worked. It logs changes, and not calls.
-func (k *Kinesis) note(f *failure) {
-	worked := f == nil || f.kind == fault.Throttled
-	if !worked && !f.trouble {
+func (k *Kinesis) note(f *sdk.Failure) {
+	worked := f == nil || f.Kind == fault.Throttled
+	if !worked && !f.Trouble {
 		return // nothing is known that was not before
 	}
 	k.mu.Lock()
@@ -33,8 +34,8 @@ func (k *Kinesis) note(f *failure) {
 		k.log.Info("the stream can be used again", slog.String("stream", k.label))
 	case !worked:
 		k.trouble = f
-		if was == nil || was.topic != f.topic {
-			k.log.Error("the stream cannot be used", slog.String("stream", k.label), slog.String("reason", f.text))
+		if was == nil || was.Topic != f.Topic {
+			k.log.Error("the stream cannot be used", slog.String("stream", k.label), slog.String("reason", f.Text))
 		}
 	}
 }
