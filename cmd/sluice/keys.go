@@ -24,7 +24,7 @@ func newKeys(settings *app.Settings) *cobra.Command {
 			if key.Kind != "write" && key.Kind != "secret" {
 				return wrongUse{fmt.Errorf("--kind %q: right would be write or secret", key.Kind)}
 			}
-			return app.AddKey(*settings, key, cmd.OutOrStdout())
+			return app.AddKey(cmd.Context(), *settings, key, cmd.OutOrStdout())
 		},
 	}
 	flags := create.Flags()
@@ -45,7 +45,7 @@ func newKeys(settings *app.Settings) *cobra.Command {
 				if err := fill(cmd, settings); err != nil {
 					return err
 				}
-				return app.ListKeys(*settings, cmd.OutOrStdout())
+				return app.ListKeys(cmd.Context(), *settings, cmd.OutOrStdout())
 			},
 		},
 	)

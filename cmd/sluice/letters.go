@@ -3,10 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/eventsluice/sluice/internal/app"
 	"github.com/eventsluice/sluice/internal/deadletter"
@@ -25,6 +28,7 @@ type letters struct {
 	settings    *app.Settings
 	quarantine  bool
 	destination string
+	visibility  time.Duration
 	filter      deadletter.Filter
 	since       string
 	until       string
@@ -32,9 +36,17 @@ type letters struct {
 
 func newLetters(settings *app.Settings, quarantine bool, use, short string) *cobra.Command {
 	l := &letters{settings: settings, quarantine: quarantine}
-	root := group(use, short, l.list(), l.show(), l.backup(), l.replay(), l.purge())
+	root := group(use, short, l.list(), l.count(), l.show(), l.backup(), l.replay(), l.purge())
 	if !quarantine {
+		root.Long = short + `.
+
+DESTINATION is the name of a destination on this machine, or a dead letter queue
+on AWS: the URL or the ARN of an SQS queue, sqs:NAME, or s3://bucket/prefix for
+the objects of on-failure destinations. While a command works on a queue it
+keeps the messages that it has received from others, and at its end, also after
+Ctrl-C, it puts back those that it leaves.`
 		root.PersistentFlags().StringVar(&l.destination, "destination", "", "the destination; it can be the first argument too")
+		root.PersistentFlags().DurationVar(&l.visibility, "visibility", 5*time.Minute, "on SQS: how long messages stay away after a crash of this command")
 	}
 	return root
 }
@@ -76,8 +88,9 @@ func (l *letters) bindFilter(cmd *cobra.Command) {
 	flags.StringVar(&l.until, "until", "", "only letters last tried before this time")
 }
 
-// open completes the settings and the filter and opens the desk.
-func (l *letters) open(cmd *cobra.Command) (deadletter.Desk, func(*error), error) {
+// open completes the settings and the filter and opens the desk. redeem has
+// events that are kept beside their letters put into them.
+func (l *letters) open(cmd *cobra.Command, redeem bool) (deadletter.Desk, func(*error), error) {
 	if err := fill(cmd, l.settings); err != nil {
 		return nil, nil, err
 	}
@@ -89,7 +102,9 @@ func (l *letters) open(cmd *cobra.Command) (deadletter.Desk, func(*error), error
 			return nil, nil, wrongUse{fmt.Errorf("--%s %q: %w", t.name, t.text, err)}
 		}
 	}
-	desk, closeDesk, err := app.OpenDesk(cmd.Context(), *l.settings, l.quarantine)
+	desk, closeDesk, err := app.OpenDesk(cmd.Context(), *l.settings, app.DeskOptions{
+		Destination: l.destination, Quarantine: l.quarantine, Visibility: l.visibility, Redeem: redeem,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -132,7 +147,7 @@ func (l *letters) list() *cobra.Command {
 			if limit < 1 {
 				return wrongUse{fmt.Errorf("--limit %d: right would be 1 or more", limit)}
 			}
-			desk, closing, err := l.open(cmd)
+			desk, closing, err := l.open(cmd, false)
 			if err != nil {
 				return err
 			}
@@ -146,6 +161,26 @@ func (l *letters) list() *cobra.Command {
 	return cmd
 }
 
+func (l *letters) count() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   l.usage("count", ""),
+		Short: "Count letters; of a queue on AWS, messages, as it says itself",
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if _, err = l.args(args); err != nil {
+				return err
+			}
+			desk, closing, err := l.open(cmd, false)
+			if err != nil {
+				return err
+			}
+			defer closing(&err)
+			return app.CountLetters(cmd.Context(), desk, l.destination, l.filter, cmd.OutOrStdout())
+		},
+	}
+	l.bindFilter(cmd)
+	return cmd
+}
+
 func (l *letters) show() *cobra.Command {
 	return &cobra.Command{
 		Use:   l.usage("show", "LETTER"),
@@ -154,7 +189,7 @@ func (l *letters) show() *cobra.Command {
 			if args, err = l.args(args, "LETTER"); err != nil {
 				return err
 			}
-			desk, closing, err := l.open(cmd)
+			desk, closing, err := l.open(cmd, true)
 			if err != nil {
 				return err
 			}
@@ -173,7 +208,7 @@ func (l *letters) backup() *cobra.Command {
 			if args, err = l.args(args, "FILE"); err != nil {
 				return err
 			}
-			desk, closing, err := l.open(cmd)
+			desk, closing, err := l.open(cmd, true)
 			if err != nil {
 				return err
 			}
@@ -201,7 +236,7 @@ func (l *letters) replay() *cobra.Command {
 			if err := o.Validate(); err != nil {
 				return wrongUse{err}
 			}
-			desk, closing, err := l.open(cmd)
+			desk, closing, err := l.open(cmd, false)
 			if err != nil {
 				return err
 			}
@@ -213,7 +248,7 @@ func (l *letters) replay() *cobra.Command {
 	l.bindFilter(cmd)
 	bindOrder(cmd, &o)
 	if !l.quarantine {
-		cmd.Flags().StringVar(&to, "to", string(deadletter.ToDestination), "destination (the one that failed) or stream (all, by the rules of now)")
+		cmd.Flags().StringVar(&to, "to", string(deadletter.ToDestination), "destination (the one that failed), stream (all, by the rules of now), or on AWS the ARN of a function or a queue")
 	}
 	return cmd
 }
@@ -223,7 +258,7 @@ func (l *letters) purge() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   l.usage("purge", ""),
-		Short: "Delete letters for good; needs --yes",
+		Short: "Delete letters for good; asks on a terminal, needs --yes elsewhere",
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if _, err = l.args(args); err != nil {
 				return err
@@ -231,22 +266,46 @@ func (l *letters) purge() *cobra.Command {
 			if err := o.Validate(); err != nil {
 				return wrongUse{err}
 			}
-			if !yes && !o.DryRun {
+			ask := !yes && !o.DryRun
+			if ask && !isTerminal(cmd.InOrStdin()) {
 				return wrongUse{errors.New("purge deletes events for good: look with --dry-run, keep them with backup, and say --yes if you are sure")}
 			}
-			desk, closing, err := l.open(cmd)
+			desk, closing, err := l.open(cmd, false)
 			if err != nil {
 				return err
 			}
 			defer closing(&err)
 			o.Filter = l.filter
+			if ask || yes && !o.DryRun && app.OnAWS(desk) {
+				if err := app.PreviewPurge(cmd.Context(), desk, l.name(), l.destination, l.filter, cmd.ErrOrStderr()); err != nil {
+					return err
+				}
+			}
+			if ask {
+				if err := app.ConfirmPurge(cmd.Context(), desk, l.name(), l.destination, cmd.InOrStdin(), cmd.ErrOrStderr()); err != nil {
+					return err
+				}
+			}
 			return app.CarryOut(cmd.Context(), "purged", desk.Purge, l.destination, o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	l.bindFilter(cmd)
 	bindOrder(cmd, &o)
-	cmd.Flags().BoolVar(&yes, "yes", false, "delete")
+	cmd.Flags().BoolVar(&yes, "yes", false, "delete without asking")
 	return cmd
+}
+
+// name is what the letters are called that have no destination.
+func (l *letters) name() string {
+	if l.quarantine {
+		return "quarantine"
+	}
+	return l.destination
+}
+
+func isTerminal(in io.Reader) bool {
+	file, ok := in.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 func bindOrder(cmd *cobra.Command, o *deadletter.Order) {

@@ -103,6 +103,7 @@ Every flag can be given in the environment too: --data-dir is SLUICE_DATA_DIR.`,
 		newQuarantine(&settings),
 		newStream(&settings),
 		newSpool(&settings),
+		newCost(&settings),
 	)
 	return root
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -13,7 +12,7 @@ import (
 func newRules(settings *app.Settings) *cobra.Command {
 	return group("rules", "Check a rules file, or explain what it does with an event",
 		&cobra.Command{
-			Use:   "check FILE",
+			Use:   "check FILE|s3://BUCKET/KEY",
 			Short: "Say what is wrong with a rules file; exit status 1 if it cannot be used",
 			Args:  exactArgs("FILE"),
 			RunE: func(cmd *cobra.Command, args []string) error {
@@ -24,11 +23,11 @@ func newRules(settings *app.Settings) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return app.CheckRules(doc, *settings, cmd.OutOrStdout())
+				return app.CheckRules(cmd.Context(), doc, *settings, cmd.OutOrStdout())
 			},
 		},
 		&cobra.Command{
-			Use:   "explain FILE < event.json",
+			Use:   "explain FILE|s3://BUCKET/KEY < event.json",
 			Short: "Say which rules want an event, which do not and why, and what would be sent",
 			Args:  exactArgs("FILE"),
 			RunE: func(cmd *cobra.Command, args []string) error {
@@ -49,10 +48,11 @@ func newRules(settings *app.Settings) *cobra.Command {
 	)
 }
 
-// readInput reads a file, or standard input if it is called "-".
+// readInput reads a file or an object (s3://…), or standard input if it is
+// called "-".
 func readInput(cmd *cobra.Command, name string) ([]byte, error) {
 	if name == "-" {
 		return io.ReadAll(cmd.InOrStdin())
 	}
-	return os.ReadFile(name)
+	return app.ReadDocument(cmd.Context(), name)
 }

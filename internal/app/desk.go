@@ -46,12 +46,17 @@ func (d deadDesk) Get(ctx context.Context, destination, id string) (deadletter.L
 }
 
 func (d deadDesk) Replay(ctx context.Context, destination string, o deadletter.Order, report func(deadletter.Progress)) (deadletter.Progress, error) {
+	if o.To.IsARN() {
+		return deadletter.Progress{}, errNoARN
+	}
 	runner, err := d.runner(destination)
 	if err != nil {
 		return deadletter.Progress{}, err
 	}
 	return runner.Replay(ctx, o, d.resend, report)
 }
+
+var errNoARN = fault.New(fault.Invalid, "letters on this machine are not replayed to AWS: to the destination, or to the stream")
 
 func (d deadDesk) Purge(ctx context.Context, destination string, o deadletter.Order, report func(deadletter.Progress)) (deadletter.Progress, error) {
 	runner, err := d.runner(destination)
@@ -131,7 +136,7 @@ func (d quarantineDesk) Replay(ctx context.Context, _ string, o deadletter.Order
 	if d.readmit == nil {
 		return deadletter.Progress{}, errIdle
 	}
-	if o.To == deadletter.ToDestination {
+	if o.To == deadletter.ToDestination || o.To.IsARN() {
 		return deadletter.Progress{}, fault.New(fault.Invalid, "a rejected event has no destination: it is replayed to the stream")
 	}
 	return deadletter.Walk(ctx, d.queue, o, report, func(ctx context.Context, letters []deadletter.Letter) (int, error) {

@@ -59,7 +59,7 @@ func prepare(s Settings) (firstRun, error) {
 		}
 	}
 	keyFile := filepath.Join(s.DataDir, writeKeyFile)
-	_, err := os.Stat(s.Keys)
+	err := exists(s.Keys)
 	switch {
 	case err == nil:
 		known, err := os.ReadFile(keyFile)
@@ -97,7 +97,7 @@ func prepare(s Settings) (firstRun, error) {
 // createDocument writes a document that is not there, if its place is in the
 // data folder; elsewhere it is the operator's to provide.
 func createDocument(name, content, dataDir string) error {
-	_, err := os.Stat(name)
+	err := exists(name)
 	if err == nil {
 		return nil
 	}

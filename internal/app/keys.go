@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,7 +29,7 @@ type NewKey struct {
 
 // AddKey makes a key, adds its hash to the keys document, and prints the key,
 // which nobody can find out again.
-func AddKey(s Settings, n NewKey, out io.Writer) error {
+func AddKey(ctx context.Context, s Settings, n NewKey, out io.Writer) error {
 	var expires time.Time
 	if n.Expires > 0 {
 		expires = time.Now().Add(n.Expires).UTC().Truncate(time.Second)
@@ -38,10 +39,12 @@ func AddKey(s Settings, n NewKey, out io.Writer) error {
 	if n.Rate > 0 {
 		entry.Rate = &source.Rate{PerSecond: n.Rate, Burst: n.Burst}
 	}
-	if err := os.MkdirAll(filepath.Dir(s.Keys), 0o700); err != nil {
-		return err
+	if !isObject(s.Keys) {
+		if err := os.MkdirAll(filepath.Dir(s.Keys), 0o700); err != nil {
+			return err
+		}
 	}
-	if err := source.AddToFile(s.Keys, entry); err != nil {
+	if err := addKey(ctx, s.Keys, entry); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintln(out, key)
@@ -49,8 +52,8 @@ func AddKey(s Settings, n NewKey, out io.Writer) error {
 }
 
 // ListKeys prints the keys document without anything secret.
-func ListKeys(s Settings, out io.Writer) error {
-	doc, err := os.ReadFile(s.Keys)
+func ListKeys(ctx context.Context, s Settings, out io.Writer) error {
+	doc, err := ReadDocument(ctx, s.Keys)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("no keys document at %s: `sluice up` or `sluice keys new` makes one", s.Keys)
 	}

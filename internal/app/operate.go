@@ -1,18 +1,21 @@
 package app
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
+	"github.com/eventsluice/sluice/internal/cloud/letters"
 	"github.com/eventsluice/sluice/internal/deadletter"
 )
 
@@ -38,7 +41,7 @@ func ListLetters(ctx context.Context, desk deadletter.Desk, destination string, 
 				}
 				continue
 			}
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", l.ID, l.Destination, dash(l.EventID), dash(printable(l.EventName)),
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", l.ID, dash(printable(l.Destination)), dash(l.EventID), dash(printable(l.EventName)),
 				l.Class, dash(code(l)), l.Attempts, l.LastTry.UTC().Format(time.RFC3339), printable(clip(l.Message, 80)))
 		}
 		limit -= len(page.Letters)
@@ -98,6 +101,31 @@ func ShowLetter(ctx context.Context, desk deadletter.Desk, destination, id strin
 	return encoder.Encode(letter)
 }
 
+// CountLetters prints how many letters there are: of a queue on AWS how many
+// messages, as it says itself, unless a filter selects some.
+func CountLetters(ctx context.Context, desk deadletter.Desk, destination string, f deadletter.Filter, out io.Writer) error {
+	if queue, ok := desk.(*letters.Desk); ok && f.IsZero() {
+		d, err := queue.Count(ctx, destination)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(out, "%d messages: %d waiting, %d in flight, %d delayed\n", d.Total(), d.Waiting, d.InFlight, d.Delayed)
+		return err
+	}
+	var after uint64
+	for n := 0; ; {
+		page, err := desk.List(ctx, destination, f, after, mostLetters)
+		if err != nil {
+			return err
+		}
+		n += len(page.Letters)
+		if after = page.Next; after == 0 {
+			_, err = fmt.Fprintf(out, "%d letters\n", n)
+			return err
+		}
+	}
+}
+
 // BackupLetters writes letters to a file, see deadletter.Backup.
 func BackupLetters(ctx context.Context, desk deadletter.Desk, destination, path string, o deadletter.BackupOptions, out, errs io.Writer) (err error) {
 	file, err := deadletter.OpenFile(path)
@@ -108,11 +136,12 @@ func BackupLetters(ctx context.Context, desk deadletter.Desk, destination, path 
 	show := newProgress(errs, "written", -1)
 	p, err := deadletter.Backup(ctx, desk, destination, file, o, func(p deadletter.BackupProgress) { show.at(p.Written + p.Kept) })
 	show.end()
-	fmt.Fprintf(out, "%d written to %s, %d were in it, %d deleted\n", p.Written, path, p.Kept, p.Deleted)
+	fmt.Fprintf(out, "%d written to %s, %d were in it, %d deleted; %d batches processed\n", p.Written, path, p.Kept, p.Deleted, p.Batches)
 	return err
 }
 
-// CarryOut carries out a replay or a purge and says how it went.
+// CarryOut carries out a replay or a purge and says how it went. Letters that
+// were refused make it fail.
 func CarryOut(ctx context.Context, done string, act func(context.Context, string, deadletter.Order, func(deadletter.Progress)) (deadletter.Progress, error),
 	destination string, o deadletter.Order, out, errs io.Writer,
 ) error {
@@ -128,14 +157,93 @@ func CarryOut(ctx context.Context, done string, act func(context.Context, string
 	}
 	if o.DryRun && err == nil {
 		fmt.Fprintf(out, "%d of %d letters match; nothing was changed\n", p.Matched, p.Total)
-		for i := range p.Sample {
-			l := &p.Sample[i]
-			fmt.Fprintf(out, "  %s  %s  %s  %s\n", l.ID, printable(l.EventName), l.Class, printable(clip(l.Message, 80)))
-		}
+		sample(out, p.Sample)
 		return nil
 	}
 	fmt.Fprintf(out, "%d %s; %d of %d letters matched\n", p.Done, done, p.Matched, p.Total)
+	if p.Kept > 0 {
+		fmt.Fprintf(out, "%d of them share a message with letters that were not, and come again with the next order\n", p.Kept)
+	}
+	if err == nil && p.Refused > 0 {
+		err = fmt.Errorf("%d letters stay where they are; the first of them: %s", p.Refused, p.Reason)
+	}
 	return err
+}
+
+func sample(out io.Writer, letters []deadletter.Letter) {
+	for i := range letters {
+		l := &letters[i]
+		fmt.Fprintf(out, "  %s  %s  %s  %s\n", l.ID, dash(printable(l.EventName)), l.Class, printable(clip(l.Message, 80)))
+	}
+}
+
+// previewed is how many letters are shown before they are purged.
+const previewed = 10
+
+// OnAWS reports whether a desk is that of queues on AWS.
+func OnAWS(desk deadletter.Desk) bool {
+	_, ok := desk.(*letters.Desk)
+	return ok
+}
+
+// PreviewPurge says what is about to be deleted: how many there are, the first
+// that the filter selects, and whether they look like dead letters.
+func PreviewPurge(ctx context.Context, desk deadletter.Desk, name, destination string, f deadletter.Filter, out io.Writer) error {
+	page, err := desk.List(ctx, destination, f, 0, previewed)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "About to delete for good from %s", name)
+	if queue, ok := desk.(*letters.Desk); ok {
+		d, err := queue.Count(ctx, destination)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, ", which holds about %d messages", d.Total())
+	}
+	fmt.Fprintln(out, ", what the filter selects. The first of it:")
+	shown := page.Letters[:min(len(page.Letters), previewed)]
+	sample(out, shown)
+	strange := 0
+	for i := range shown {
+		if shown[i].Class == letters.ClassUnknown {
+			strange++
+		}
+	}
+	switch {
+	case len(shown) == 0:
+		fmt.Fprintln(out, "  nothing")
+	case strange == len(shown):
+		fmt.Fprintln(out, "None of these looks like a dead letter: is it the right queue?")
+	case strange > 0:
+		fmt.Fprintf(out, "%d of these %d do not look like dead letters.\n", strange, len(shown))
+	}
+	return nil
+}
+
+// ConfirmPurge has the name of the queue typed. An error says that it was not.
+func ConfirmPurge(ctx context.Context, desk deadletter.Desk, name, destination string, in io.Reader, out io.Writer) error {
+	if queue, ok := desk.(*letters.Desk); ok {
+		var err error
+		if name, err = queue.Name(ctx, destination); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(out, "Type %s to delete: ", name)
+	typed := make(chan string, 1)
+	go func() { // ends with the line, or with the process
+		line, _ := bufio.NewReader(in).ReadString('\n') // what came before the end is compared
+		typed <- strings.TrimSpace(line)
+	}()
+	select {
+	case line := <-typed:
+		if line == name {
+			return nil
+		}
+		return errors.New("that is not its name: nothing was deleted")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // progress shows how far long work is: a bar on a terminal, a line now and

@@ -8,9 +8,12 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
+	"github.com/eventsluice/sluice/internal/cloud/letters"
 	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/engine"
+	"github.com/eventsluice/sluice/internal/fault"
 )
 
 // remoteDesk is the Desk of a running process, through its admin API.
@@ -77,14 +80,29 @@ func (d remoteDesk) carryOut(ctx context.Context, what string, o order, report f
 	return last.Progress, nil
 }
 
+// DeskOptions say which desk is opened, and what for.
+type DeskOptions struct {
+	// Destination decides where the desk is: a queue on AWS has one of its own.
+	Destination string
+	// Quarantine is that of the rejected events.
+	Quarantine bool
+	// Visibility and Redeem are those of letters.Options; they mean something
+	// on AWS.
+	Visibility time.Duration
+	Redeem     bool
+}
+
 // OpenDesk returns the Desk of the dead letters, or of the quarantine: of the
-// process that runs on the data folder, or of the folder itself if none does.
-// close frees what it holds.
-func OpenDesk(ctx context.Context, s Settings, quarantine bool) (desk deadletter.Desk, close func() error, err error) {
+// queue on AWS that the destination names, of the process that runs on the data
+// folder, or of the folder itself if none does. close frees what it holds.
+func OpenDesk(ctx context.Context, s Settings, o DeskOptions) (desk deadletter.Desk, close func() error, err error) {
+	if !o.Quarantine && letters.IsName(o.Destination) {
+		return openCloudDesk(ctx, s, o)
+	}
 	c, err := dial(ctx, s)
 	if err == nil {
 		path := deadPath
-		if quarantine {
+		if o.Quarantine {
 			path = quarantinePath
 		}
 		return remoteDesk{client: c, path: path}, func() error { return nil }, nil
@@ -100,8 +118,26 @@ func OpenDesk(ctx context.Context, s Settings, quarantine bool) (desk deadletter
 		return nil, nil, err
 	}
 	closeEngine := func() error { return e.Close(context.WithoutCancel(ctx)) }
-	if quarantine {
+	if o.Quarantine {
 		return quarantineDesk{queue: e.Quarantine()}, closeEngine, nil
 	}
 	return idleDesk{e}, closeEngine, nil
+}
+
+// openCloudDesk returns the Desk of dead letters on AWS.
+func openCloudDesk(ctx context.Context, s Settings, o DeskOptions) (deadletter.Desk, func() error, error) {
+	options := letters.Options{Visibility: o.Visibility, Redeem: o.Redeem}
+	if err := options.Validate(); err != nil {
+		return nil, nil, &fault.Error{Kind: fault.Invalid, Err: err}
+	}
+	name, _ := s.kinesisName()
+	clients, err := letters.Dial(ctx, letters.Setup{Stream: name, Rules: s.Rules, Log: quietLogger()})
+	if err != nil {
+		return nil, nil, err
+	}
+	desk, err := letters.NewDesk(clients, options)
+	if err != nil {
+		return nil, nil, err
+	}
+	return desk, func() error { return desk.Close(ctx) }, nil
 }

@@ -2,9 +2,9 @@ package app
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/eventsluice/sluice/internal/router"
 )
@@ -12,9 +12,9 @@ import (
 // CheckRules says on out what is wrong with a rules document. It returns
 // ErrSaid if the document cannot be used. Destinations are compared with the
 // destinations document of the settings where there is one.
-func CheckRules(doc []byte, s Settings, out io.Writer) error {
+func CheckRules(ctx context.Context, doc []byte, s Settings, out io.Writer) error {
 	var names []string
-	if text, err := os.ReadFile(s.Destinations); err == nil {
+	if text, err := ReadDocument(ctx, s.Destinations); err == nil {
 		destinations, err := ParseDestinations(text, s.DataDir)
 		if err != nil {
 			return fmt.Errorf("destinations %s: %w", s.Destinations, err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/eventsluice/sluice/internal/cloud/object"
 	"github.com/eventsluice/sluice/internal/stream/producer"
 )
 
@@ -54,6 +55,8 @@ type Settings struct {
 
 	LogLevel  string
 	LogFormat string
+	// EMF is the name that CloudWatch gets metrics under; empty for none.
+	EMF string
 }
 
 // mostEvent is the largest event that fits every host with what the gateway
@@ -81,9 +84,9 @@ func (s *Settings) Bind(flags *pflag.FlagSet) {
 	bind(byteSize(&s.SpoolLimit, 16<<20), "1GiB", "spool-limit", "bytes", "budget of the spool on disk; with it used up the gateway answers 503")
 	bind(onOff(&s.Aggregation), "on", "aggregation", "on|off", "off writes a record of its own for each event, plain JSON, for readers of Kinesis that know no aggregates")
 	bind(count(&s.Buckets, producer.MaxBuckets), "0", "buckets", "n", "buckets on Kinesis: records in flight, each in order; 0 is two for each open shard at the start")
-	bind(documentPath(&s.Keys), "", "keys", "path", "keys document (default <data-dir>/keys.json)")
-	bind(documentPath(&s.Rules), "", "rules", "path", "rules document (default <data-dir>/rules.json)")
-	bind(documentPath(&s.Destinations), "", "destinations", "path", "destinations document (default <data-dir>/destinations.json)")
+	bind(documentPath(&s.Keys), "", "keys", "path|s3://…", "keys document (default <data-dir>/keys.json)")
+	bind(documentPath(&s.Rules), "", "rules", "path|s3://…", "rules document (default <data-dir>/rules.json)")
+	bind(documentPath(&s.Destinations), "", "destinations", "path|s3://…", "destinations document (default <data-dir>/destinations.json)")
 	bind(path(&s.TLSCert), "", "tls-cert", "path", "certificate chain in PEM; with it the gateway speaks TLS")
 	bind(path(&s.TLSKey), "", "tls-key", "path", "private key in PEM")
 	bind(byteSize(&s.MemoryLimit, 128<<20), "512MiB", "memory-limit", "bytes", "ceiling of memory; the gateway sheds load to stay below it")
@@ -96,6 +99,7 @@ func (s *Settings) Bind(flags *pflag.FlagSet) {
 	bind(duration(&s.RequestTimeout, time.Millisecond), "10s", "request-timeout", "duration", "how long a request waits for its events to be durable before it is answered 503")
 	bind(duration(&s.StopTimeout, time.Second), "30s", "stop-timeout", "duration", "how long a stop may take")
 	bind(oneOf(&s.LogLevel, "debug", "info", "warn", "error"), "info", "log-level", "level", "debug, info, warn or error")
+	bind(text(&s.EMF), "", "emf", "name", "write CloudWatch embedded metrics to stdout once a minute, under this name")
 	bind(oneOf(&s.LogFormat, "text", "json"), "text", "log-format", "format", "text or json")
 }
 
@@ -299,10 +303,17 @@ func path(p *string) func(string) error {
 
 func documentPath(p *string) func(string) error {
 	return func(value string) error {
-		if strings.Contains(value, "://") {
-			return errors.New(`not a path; right would be "/etc/sluice/rules.json"`)
+		if !isObject(value) {
+			if strings.Contains(value, "://") {
+				return errors.New(`neither a path nor an object; right would be "/etc/sluice/rules.json" or "s3://bucket/rules.json"`)
+			}
+			return path(p)(value)
 		}
-		return path(p)(value)
+		if _, _, err := object.Parse(value); err != nil {
+			return err
+		}
+		*p = value
+		return nil
 	}
 }
 

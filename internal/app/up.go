@@ -44,8 +44,6 @@ const (
 	// programBytes is what the code and constants of the program take in memory
 	// when most of it has run (RssFile of /proc/PID/status).
 	programBytes = 35 << 20
-	// documentInterval is how soon an edited document is in force.
-	documentInterval = time.Second
 	// trimInterval is how often settled events are considered for discarding,
 	// and the opening balance of the ledger is kept.
 	trimInterval = 5 * time.Second
@@ -135,21 +133,21 @@ func engineConfig(s Settings) engine.Config {
 func (p *program) open(ctx context.Context) (err error) {
 	s := p.settings
 	var previous *source.Keys
-	if p.keys, err = document.Open(ctx, document.File(s.Keys), func(doc []byte) (*source.Keys, error) {
+	if p.keys, err = openDocument(ctx, p, s.Keys, func(doc []byte) (*source.Keys, error) {
 		keys, err := source.Parse(doc, previous)
 		if err == nil {
 			previous = keys
 		}
 		return keys, err
-	}, p.log); err != nil {
+	}); err != nil {
 		return err
 	}
-	if p.rules, err = document.Open(ctx, document.File(s.Rules), router.Parse, p.log); err != nil {
+	if p.rules, err = openDocument(ctx, p, s.Rules, router.Parse); err != nil {
 		return err
 	}
-	if p.destinations, err = document.Open(ctx, document.File(s.Destinations), func(doc []byte) ([]Destination, error) {
+	if p.destinations, err = openDocument(ctx, p, s.Destinations, func(doc []byte) ([]Destination, error) {
 		return ParseDestinations(doc, s.DataDir)
-	}, p.log); err != nil {
+	}); err != nil {
 		return err
 	}
 
@@ -232,6 +230,9 @@ func (p *program) run(ctx context.Context, made firstRun, out io.Writer) error {
 		stages.start("connectors", p.runners.Run)
 	}
 	stages.start("housekeeping", p.keepHouse)
+	if s.EMF != "" {
+		stages.start("embedded metrics", func(ctx context.Context) error { return p.writeMetrics(ctx, out) })
+	}
 	if gateway.cert != nil {
 		stages.start("certificate", func(ctx context.Context) error {
 			return gateway.cert.Run(ctx, certificateInterval, func(err error) {
@@ -257,10 +258,10 @@ func (p *program) run(ctx context.Context, made firstRun, out io.Writer) error {
 
 func (p *program) watchDocuments(ctx context.Context) error {
 	watchers := []func() error{
-		func() error { return p.keys.Run(ctx, documentInterval, nil) },
-		func() error { return p.rules.Run(ctx, documentInterval, nil) },
+		func() error { return p.keys.Run(ctx, interval(p.settings.Keys), nil) },
+		func() error { return p.rules.Run(ctx, interval(p.settings.Rules), nil) },
 		func() error {
-			return p.destinations.Run(ctx, documentInterval, func(destinations []Destination) {
+			return p.destinations.Run(ctx, interval(p.settings.Destinations), func(destinations []Destination) {
 				if !p.deliver {
 					return
 				}

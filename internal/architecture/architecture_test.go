@@ -37,7 +37,7 @@ var arrows = map[string][]string{
 	// that it declares, so that it knows none of those after it.
 	"internal/stream":     {"internal/event", "internal/fault", "internal/retry", "internal/ledger", "internal/telemetry"},
 	"internal/edge":       {"internal/event", "internal/fault", "internal/retry", "internal/document", "internal/ledger", "internal/stream", "internal/telemetry", "internal/deadletter"},
-	"internal/router":     {"internal/event", "internal/fault", "internal/document", "internal/stream", "internal/telemetry"},
+	"internal/router":     {"internal/event", "internal/fault", "internal/retry", "internal/document", "internal/stream", "internal/telemetry", "internal/deadletter"},
 	"internal/connector":  {"internal/event", "internal/fault", "internal/retry", "internal/ledger", "internal/stream", "internal/router", "internal/telemetry", "internal/deadletter"},
 	"internal/deadletter": {"internal/event", "internal/fault", "internal/retry", "internal/stream"},
 

@@ -20,7 +20,8 @@ import (
 // body is the event, byte for byte, but for line breaks and other white space
 // between its tokens, which a line cannot have; attributes are all other fields of Letter.
 // A letter without a readable event has "encoding":"base64" in its attributes
-// and its raw bytes, so encoded, as a string in body.
+// and its raw bytes, so encoded, as a string in body. A letter that only claims
+// its event has neither, and an empty string there.
 
 type line struct {
 	Attributes struct {
@@ -120,10 +121,22 @@ type BackupOptions struct {
 	Delete bool
 }
 
-// BackupProgress is how far a backup is. Written were added to the file, Kept
-// were in it already, Deleted have been purged.
+// BackupProgress is how far a backup is. Written were added to the backup, Kept
+// were in it already, Deleted have been purged. Batches were gone through.
 type BackupProgress struct {
-	Written, Kept, Deleted int
+	Written int `json:"written"`
+	Kept    int `json:"kept"`
+	Deleted int `json:"deleted"`
+	Batches int `json:"batches"`
+}
+
+// Safe is where a backup is kept.
+type Safe interface {
+	// Has reports whether a letter is in the backup already.
+	Has(l *Letter) bool
+	// Add adds letters, one a line, and Sync makes all that were added durable.
+	Add(ctx context.Context, lines []byte) error
+	Sync(ctx context.Context) error
 }
 
 // Backup writes letters to a file and syncs it, and only then purges them, if
@@ -131,13 +144,34 @@ type BackupProgress struct {
 // the same file again: letters that are in the file are not written twice, and
 // purged if asked to. A line that was cut off at the end is written anew.
 func Backup(ctx context.Context, desk Source, destination string, file File, o BackupOptions, report func(BackupProgress)) (BackupProgress, error) {
+	known, err := readBackup(file)
+	if err != nil {
+		return BackupProgress{}, err
+	}
+	return BackupTo(ctx, desk, destination, fileSafe{file, known}, o, report)
+}
+
+// fileSafe is a Safe made of a file.
+type fileSafe struct {
+	file  File
+	known map[identity]bool
+}
+
+func (s fileSafe) Has(l *Letter) bool { return s.known[identify(l)] }
+
+func (s fileSafe) Add(_ context.Context, lines []byte) error {
+	_, err := s.file.Write(lines)
+	return err
+}
+
+func (s fileSafe) Sync(context.Context) error { return s.file.Sync() }
+
+// BackupTo adds letters to a safe, and purges them only after a Sync, if asked
+// to.
+func BackupTo(ctx context.Context, desk Source, destination string, safe Safe, o BackupOptions, report func(BackupProgress)) (BackupProgress, error) {
 	var p BackupProgress
 	if report == nil {
 		report = func(BackupProgress) {}
-	}
-	known, err := readBackup(file)
-	if err != nil {
-		return p, err
 	}
 	var after uint64
 	for {
@@ -147,24 +181,25 @@ func Backup(ctx context.Context, desk Source, destination string, file File, o B
 		}
 		var b []byte
 		written := 0
-		for _, l := range page.Letters {
-			if known[identify(&l)] {
+		for i := range page.Letters {
+			l := &page.Letters[i]
+			if safe.Has(l) {
 				p.Kept++
 				continue
 			}
-			if b, err = AppendLine(b, l); err != nil {
+			if b, err = AppendLine(b, *l); err != nil {
 				return p, err
 			}
 			written++
 		}
 		if len(b) > 0 {
-			if _, err := file.Write(b); err != nil {
+			if err := safe.Add(ctx, b); err != nil {
 				return p, err
 			}
 			p.Written += written
 		}
 		if o.Delete && len(page.Letters) > 0 {
-			if err := file.Sync(); err != nil {
+			if err := safe.Sync(ctx); err != nil {
 				return p, err
 			}
 			// From here the letters are safe: a crash before they are purged
@@ -175,9 +210,12 @@ func Backup(ctx context.Context, desk Source, destination string, file File, o B
 				return p, err
 			}
 		}
+		if len(page.Letters) > 0 {
+			p.Batches++
+		}
 		report(p)
 		if page.Next == 0 {
-			return p, file.Sync()
+			return p, safe.Sync(ctx)
 		}
 		after = page.Next
 	}

@@ -45,10 +45,10 @@ func TestABackupHoldsTheLettersOfTheFilterAndLeavesThemInTheQueue(t *testing.T) 
 	var reports []deadletter.BackupProgress
 	p, err := deadletter.Backup(t.Context(), d, "crm", d, deadletter.BackupOptions{Filter: deadletter.Filter{Class: "permanent"}},
 		func(p deadletter.BackupProgress) { reports = append(reports, p) })
-	if want := (deadletter.BackupProgress{Written: 250}); err != nil || p != want {
+	if want := (deadletter.BackupProgress{Written: 250, Batches: 3}); err != nil || p != want {
 		t.Errorf("%+v, %v", p, err)
 	}
-	if want := []deadletter.BackupProgress{{Written: 100}, {Written: 200}, {Written: 250}}; !slices.Equal(reports, want) {
+	if want := []deadletter.BackupProgress{{Written: 100, Batches: 1}, {Written: 200, Batches: 2}, {Written: 250, Batches: 3}}; !slices.Equal(reports, want) {
 		t.Errorf("reports %+v", reports)
 	}
 	if got := saved(t, d.content); !slices.Equal(got, ids(letters(250))) {
@@ -68,7 +68,7 @@ func TestLettersArePurgedOnlyAfterTheyWereSynced(t *testing.T) {
 		}
 	}
 	p, err := backup(t, d, deadletter.BackupOptions{Delete: true})
-	if want := (deadletter.BackupProgress{Written: 150, Deleted: 150}); err != nil || p != want {
+	if want := (deadletter.BackupProgress{Written: 150, Deleted: 150, Batches: 2}); err != nil || p != want {
 		t.Errorf("%+v, %v", p, err)
 	}
 	if want := []string{"write", "sync", "purge", "write", "sync", "purge", "sync"}; !slices.Equal(d.log, want) {
@@ -143,14 +143,14 @@ func TestALetterThatDiedAgainIsAnotherLetter(t *testing.T) {
 		}
 	}
 	p, err := backup(t, d, deadletter.BackupOptions{Delete: true})
-	if want := (deadletter.BackupProgress{Written: 3, Deleted: 2}); err != nil || p != want {
+	if want := (deadletter.BackupProgress{Written: 3, Deleted: 2, Batches: 1}); err != nil || p != want {
 		t.Errorf("%+v, %v", p, err)
 	}
 	if got := d.ids(); !slices.Equal(got, []string{again.ID}) {
 		t.Errorf("in the queue: %v", got)
 	}
 	p, err = backup(t, d, deadletter.BackupOptions{Delete: true})
-	if want := (deadletter.BackupProgress{Written: 1, Deleted: 1}); err != nil || p != want {
+	if want := (deadletter.BackupProgress{Written: 1, Deleted: 1, Batches: 1}); err != nil || p != want {
 		t.Errorf("the second time: %+v, %v", p, err)
 	}
 	if got := saved(t, d.content); !slices.Equal(got, []string{"1.0.0", "2.0.0", "3.0.0", "2.0.0"}) {
@@ -190,7 +190,7 @@ func TestATornLastLineIsWrittenAnew(t *testing.T) {
 		d := newDisk(t, 2)
 		d.content = slices.Clone(whole.content[:cut])
 		p, err := backup(t, d, deadletter.BackupOptions{})
-		if want := (deadletter.BackupProgress{Written: 1, Kept: 1}); err != nil || p != want || !bytes.Equal(d.content, whole.content) {
+		if want := (deadletter.BackupProgress{Written: 1, Kept: 1, Batches: 1}); err != nil || p != want || !bytes.Equal(d.content, whole.content) {
 			t.Fatalf("cut at %d: %+v, %v: %s", cut, p, err, d.content)
 		}
 	}
@@ -219,7 +219,7 @@ func TestAFileOfABackupIsForItsOwnerAloneAndNotCutWhenOpened(t *testing.T) {
 			t.Fatal(err)
 		}
 		p, err := deadletter.Backup(t.Context(), newDisk(t, 2), "crm", f, deadletter.BackupOptions{}, nil)
-		if want := (deadletter.BackupProgress{Written: 2 - 2*i, Kept: 2 * i}); err != nil || p != want {
+		if want := (deadletter.BackupProgress{Written: 2 - 2*i, Kept: 2 * i, Batches: 1}); err != nil || p != want {
 			t.Errorf("run %d: %+v, %v", i+1, p, err)
 		}
 		if err := f.Close(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Desk is where an operator handles the dead letters of all destinations. The
@@ -47,6 +48,10 @@ const (
 	ToStream Target = "stream"
 )
 
+// IsARN reports whether the target is a function or a queue of AWS, named by
+// its ARN: letters go there, whatever destination they are of.
+func (t Target) IsARN() bool { return strings.HasPrefix(string(t), "arn:") }
+
 // Order says what to do with which letters.
 type Order struct {
 	Filter Filter `json:"filter,omitzero"`
@@ -62,8 +67,8 @@ type Order struct {
 // Validate reports everything that is wrong with the order.
 func (o *Order) Validate() error {
 	var faults []error
-	if o.To != "" && o.To != ToDestination && o.To != ToStream {
-		faults = append(faults, fmt.Errorf("to is %q; %s or %s is right", o.To, ToDestination, ToStream))
+	if o.To != "" && o.To != ToDestination && o.To != ToStream && !o.To.IsARN() {
+		faults = append(faults, fmt.Errorf("to is %q; %s or %s is right, or on AWS the ARN of a function or a queue", o.To, ToDestination, ToStream))
 	}
 	if o.Rate < 0 {
 		faults = append(faults, fmt.Errorf("rate is %v; it cannot be negative", o.Rate))
@@ -77,12 +82,20 @@ func (o *Order) Validate() error {
 // Progress is how far an order is.
 type Progress struct {
 	// Total is how many letters the queue held at the beginning, Examined how
-	// many of them have been looked at.
+	// many of them have been looked at. A queue of messages says how many
+	// messages it holds, approximately, until all of it has been looked at.
 	Total    int `json:"total"`
 	Examined int `json:"examined"`
 	// Matched were selected by the filter; Done have been dealt with.
 	Matched int `json:"matched"`
 	Done    int `json:"done"`
+	// Refused could not be dealt with and stay where they are; Reason says why
+	// the first of them was refused.
+	Refused int    `json:"refused,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+	// Kept were dealt with and are in the queue still, each in a message with
+	// letters that were not: they come again with the next order.
+	Kept int `json:"kept,omitempty"`
 	// Sample is the first few that matched, if the order is a dry run.
 	Sample []Letter `json:"sample,omitempty"`
 }

@@ -25,3 +25,8 @@ func matchName(pattern, name string) bool {
 	}
 	return pattern == name
 }
+
+// IsZero reports whether the filter selects everything.
+func (f *Filter) IsZero() bool {
+	return f.Class == "" && f.EventName == "" && f.EventID == "" && f.Since.IsZero() && f.Until.IsZero() && len(f.IDs) == 0
+}

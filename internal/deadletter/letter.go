@@ -11,6 +11,8 @@ import (
 	"encoding/json"
 	"slices"
 	"time"
+
+	"github.com/eventsluice/sluice/internal/event"
 )
 
 // Letter is one event that a destination does not have yet.
@@ -20,10 +22,15 @@ type Letter struct {
 	ID string `json:"id"`
 	// Destination is the destination that does not have the event.
 	Destination string `json:"destination"`
+	// ARN is what was invoked for the destination, or the queue that feeds it;
+	// empty off AWS.
+	ARN string `json:"destination_arn,omitempty"`
 	// Event is the whole event, as the destination should have got it (after
 	// the rule's transform). Raw holds the bytes instead if they are not JSON.
 	Event json.RawMessage `json:"event,omitempty"`
 	Raw   []byte          `json:"raw,omitempty"`
+	// Claim says where the event is if it was too large to be in the letter.
+	Claim *event.Claim `json:"claim,omitempty"`
 	// EventID and EventName are the event's own, for filters and lists.
 	EventID   string `json:"event_id,omitempty"`
 	EventName string `json:"event_name,omitempty"`
@@ -54,6 +61,11 @@ type Letter struct {
 	Connector string `json:"connector,omitempty"`
 	// Source is the source of the key, for quarantined events.
 	Source string `json:"source,omitempty"`
+}
+
+// size is about how much memory the letter takes.
+func (l *Letter) size() int {
+	return 1<<10 + len(l.Event) + len(l.Raw) + len(l.Request) + len(l.Response)
 }
 
 // Try is one attempt that failed; its fields are those of Letter.

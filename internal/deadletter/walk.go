@@ -14,20 +14,37 @@ const (
 	walkBatch = 100
 	// sampleSize is how many letters a dry run shows.
 	sampleSize = 10
+	// pageBytes is when a page or a batch takes no further letter, though one
+	// letter may be larger: it bounds the memory that they take together.
+	pageBytes = 16 << 20
 )
 
-// List returns a page of a queue.
+// OnePass is a Queue that is read once, from its first letter to its last:
+// messages that are received, and not known before. Scan does not come back to
+// letters that were passed, which are those up to the largest cursor that it was
+// given, nor does Get; Count counts messages, approximately.
+type OnePass interface {
+	Queue
+	// Ends reports whether the letter with a cursor is the last one of its
+	// message. Messages are deleted whole, so no walk ends in the middle of one.
+	Ends(cursor uint64) bool
+}
+
+// List returns a page of a queue: fewer letters than the limit if they are
+// large.
 func List(ctx context.Context, q Queue, f Filter, after uint64, limit int) (Page, error) {
 	p := Page{Letters: []Letter{}}
 	if limit <= 0 {
 		return p, fault.New(fault.Invalid, "limit is %d; at least 1 is right", limit)
 	}
 	var last uint64
+	size := 0
 	err := q.Scan(ctx, after, func(cursor uint64, l Letter) bool {
 		if !f.Match(&l) {
 			return true
 		}
-		if len(p.Letters) == limit {
+		size += l.size()
+		if len(p.Letters) == limit || len(p.Letters) > 0 && size > pageBytes {
 			p.Next = last
 			return false
 		}
@@ -56,8 +73,15 @@ func Walk(ctx context.Context, q Queue, o Order, report func(Progress), act func
 	}
 	p.Total = int(total)
 	w := walk{order: o, began: time.Now(), queue: q, progress: &p, batch: walkBatch}
-	if len(o.Filter.IDs) > 0 {
-		w.byID, w.ids = true, unique(o.Filter.IDs)
+	w.onePass, _ = q.(OnePass)
+	if ids := unique(o.Filter.IDs); len(ids) > 0 && w.onePass != nil {
+		// They are met in passing, each once.
+		w.order.Filter.IDs = ids
+		if o.Limit == 0 || o.Limit > len(ids) {
+			w.order.Limit = len(ids)
+		}
+	} else if len(ids) > 0 {
+		w.byID, w.ids = true, ids
 		w.order.Filter.IDs = nil
 	}
 	var limiter *rate.Limiter
@@ -98,6 +122,7 @@ type walk struct {
 	order    Order
 	began    time.Time
 	queue    Queue
+	onePass  OnePass // the same, or nil
 	batch    int
 	after    uint64
 	byID     bool     // the filter names letters:
@@ -108,35 +133,45 @@ type walk struct {
 // next returns the next batch, and whether there may be another.
 func (w *walk) next(ctx context.Context) (letters []Letter, more bool, err error) {
 	room := w.batch
-	if w.order.Limit > 0 {
-		room = min(room, w.order.Limit-w.progress.Matched)
-	}
 	if w.byID {
+		if w.order.Limit > 0 {
+			room = min(room, w.order.Limit-w.progress.Matched)
+		}
 		letters, err = w.lookUp(ctx, room)
-		more = len(w.ids) > 0
-	} else {
-		full := false
-		err = w.queue.Scan(ctx, w.after, func(cursor uint64, l Letter) bool {
-			if w.progress.Examined >= w.progress.Total {
-				return false
-			}
-			w.after = cursor
-			if l.LastTry.After(w.began) {
-				return true // it died again since we began
-			}
+		return letters, len(w.ids) > 0 && !w.enough(len(letters)), err
+	}
+	size := 0
+	err = w.queue.Scan(ctx, w.after, func(cursor uint64, l Letter) bool {
+		if w.onePass == nil && w.progress.Examined >= w.progress.Total {
+			return false
+		}
+		w.after = cursor
+		if !l.LastTry.After(w.began) { // or it died again since we began
 			w.progress.Examined++
 			if w.order.Filter.Match(&l) {
 				letters = append(letters, l)
+				size += l.size()
 			}
-			full = len(letters) >= room
-			return !full
-		})
-		more = full
-	}
-	if w.order.Limit > 0 && w.progress.Matched+len(letters) >= w.order.Limit {
-		more = false
+		}
+		more = len(letters) >= room || size >= pageBytes
+		if w.enough(len(letters)) && (w.onePass == nil || w.onePass.Ends(cursor)) {
+			more = false
+			return false
+		}
+		return !more
+	})
+	if w.onePass != nil {
+		w.progress.Total = max(w.progress.Total, w.progress.Examined)
+		if err == nil && !more && !w.enough(len(letters)) {
+			w.progress.Total = w.progress.Examined // that was all
+		}
 	}
 	return letters, more, err
+}
+
+// enough reports whether the limit is reached with n more letters.
+func (w *walk) enough(n int) bool {
+	return w.order.Limit > 0 && w.progress.Matched+n >= w.order.Limit
 }
 
 func (w *walk) lookUp(ctx context.Context, room int) (letters []Letter, err error) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
+
+	"github.com/eventsluice/sluice/internal/cloud/awstest"
 )
 
 // codec is how inputs and outputs travel. Most SDKs and the command line speak
@@ -60,30 +62,34 @@ func (c *call) decode(in any) *Error {
 		return nil
 	}
 	if err := c.codec.decode(c.body, in); err != nil {
-		return &Error{"SerializationException", http.StatusBadRequest, err.Error()}
+		return &Error{Code: "SerializationException", Message: err.Error()}
 	}
 	return nil
 }
 
 // accepted answers with an output; nil is an answer without a body.
-func (c *codec) accepted(out any) *answer {
-	a := &answer{status: http.StatusOK, contentType: c.contentType}
+func (c *codec) accepted(out any) *awstest.Answer {
+	a := &awstest.Answer{ContentType: c.contentType}
 	if out == nil {
 		return a
 	}
 	var err error
-	if a.body, err = c.encode(out); err != nil {
+	if a.Body, err = c.encode(out); err != nil {
 		panic(err) // a shape of ours that is none
 	}
 	return a
 }
 
-func (c *codec) refused(err *Error) *answer {
+// refused answers with an error; nil is an answer without a body.
+func (c *codec) refused(err *Error) *awstest.Answer {
+	if err == nil {
+		return c.accepted(nil)
+	}
 	a := c.accepted(struct {
 		Type    string `json:"__type"`
 		Message string `json:"message"`
 	}{err.Code, err.Message})
-	a.status = cmp.Or(err.Status, http.StatusBadRequest)
+	a.Status = cmp.Or(err.Status, http.StatusBadRequest)
 	return a
 }
 

@@ -30,6 +30,7 @@ func (c *call) deleteStream(in *streamRef) (any, *Error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.change, st.until = deleting, time.Now().Add(c.config.Transition)
+	st.signal()
 	return nil, nil
 }
 

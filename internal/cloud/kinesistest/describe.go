@@ -1,7 +1,6 @@
 package kinesistest
 
 import (
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -143,7 +142,7 @@ func (c *call) listShards(in *listShardsInput) (any, *Error) {
 			return nil, badArgument("Invalid NextToken.")
 		}
 		if now.Sub(l.Made) > tokenLife {
-			return nil, &Error{"ExpiredNextTokenException", http.StatusBadRequest, "The NextToken is older than five minutes."}
+			return nil, &Error{Code: "ExpiredNextTokenException", Message: "The NextToken is older than five minutes."}
 		}
 		ref = streamRef{StreamName: l.Stream}
 	}

@@ -266,10 +266,11 @@ func TestAnUnknownOperationIsAMistakeOfTheTest(t *testing.T) {
 	t.Parallel()
 	defer func() {
 		if recover() == nil {
-			t.Error("On took PutRecrods")
+			t.Error("Fail took PutRecrods")
 		}
 	}()
-	kinesistest.Calls(kinesistest.Internal).On("PutRecrods")
+	server, _ := start(t, 1)
+	server.Fail(kinesistest.Calls(kinesistest.Internal).On("PutRecrods"))
 }
 
 func TestFaultsWorkTogetherAndHealTogether(t *testing.T) {

@@ -13,6 +13,9 @@ type Shard struct {
 	// StartingHashKey and EndingHashKey are what it takes, both included, in
 	// decimal.
 	StartingHashKey, EndingHashKey string
+	// LastSequence is the number of the last record that it took, for Read to
+	// start behind; if there was none, that of the place before the first.
+	LastSequence string
 }
 
 // Shards returns all shards of a stream, open and closed, in the order in which
@@ -27,6 +30,7 @@ func (s *Server) Shards(stream string) []Shard {
 				Parents:         sh.asChild().ParentShards,
 				StartingHashKey: sh.start.String(),
 				EndingHashKey:   sh.end.String(),
+				LastSequence:    sh.last(),
 			})
 		}
 		return nil
@@ -85,6 +89,7 @@ func (s *Server) Trim(stream string) error {
 		for _, sh := range st.shards {
 			sh.records = nil
 		}
+		st.signal()
 		return nil
 	})
 }

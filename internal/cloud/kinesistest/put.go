@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 	"unicode/utf8"
+
+	"github.com/eventsluice/sluice/internal/cloud/awstest"
 )
 
 func (c *call) putRecord(in *putRecordInput) (any, *Error) {
@@ -47,10 +49,8 @@ func (c *call) putRecords(in *putRecordsInput) (any, *Error) {
 			out.FailedRecordCount++
 		}
 	}
-	if c.plan != nil {
-		for _, spoil := range c.plan.results {
-			out.Records = spoil(out.Records)
-		}
+	for _, spoil := range awstest.Details[resultFault](c.plan) {
+		out.Records = spoil(out.Records)
 	}
 	return out, nil
 }
@@ -139,13 +139,14 @@ func decimal(s string) bool {
 func (p *placing) store() []result {
 	results := make([]result, len(p.records))
 	st, now := p.stream, time.Now()
+	faults := awstest.Details[recordFault](p.plan)
 	var records, bytes, units int64
 	st.mu.Lock()
 	for i := range p.records {
 		r, out := &p.records[i], &results[i]
 		sh := st.owner(p.hashes[i])
 		r.Shard = sh.id
-		err, stored := p.plan.refuses(i, len(p.records), r)
+		err, stored := refuses(faults, i, len(p.records), r)
 		if err == nil || stored {
 			sh.count++
 			r.Sequence, r.ArrivedAt = sh.sequence(sh.count, now), now
@@ -167,6 +168,9 @@ func (p *placing) store() []result {
 			p.failed = err
 			out.ErrorCode, out.ErrorMessage = err.Code, err.Message
 		}
+	}
+	if records > 0 {
+		st.signal()
 	}
 	st.mu.Unlock()
 	p.stats.stored(records, bytes, units)

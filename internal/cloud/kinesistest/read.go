@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"strconv"
 	"time"
 )
@@ -101,7 +100,7 @@ func (c *call) getRecords(in *getRecordsInput) (any, *Error) {
 	}
 	now := time.Now()
 	if age := now.Sub(it.Made); age > tokenLife {
-		return nil, &Error{"ExpiredIteratorException", http.StatusBadRequest, fmt.Sprintf("Iterator expired. The iterator was created at time %s while right now it is %s which is further in the future than the tolerated delay of %d milliseconds.", it.Made.UTC().Format(time.UnixDate), now.UTC().Format(time.UnixDate), tokenLife.Milliseconds())}
+		return nil, &Error{Code: "ExpiredIteratorException", Message: fmt.Sprintf("Iterator expired. The iterator was created at time %s while right now it is %s which is further in the future than the tolerated delay of %d milliseconds.", it.Made.UTC().Format(time.UnixDate), now.UTC().Format(time.UnixDate), tokenLife.Milliseconds())}
 	}
 	st, err := c.stream(streamRef{StreamName: it.Stream}, true)
 	if err != nil {

@@ -1,15 +1,12 @@
 package kinesistest
 
 import (
-	"cmp"
-	"context"
-	"crypto/tls"
 	"fmt"
-	"net"
-	"net/http"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/eventsluice/sluice/internal/cloud/awstest"
 )
 
 // Config is how a server is.
@@ -37,28 +34,12 @@ type Config struct {
 
 // Server is a Kinesis endpoint. It is safe for concurrent use.
 type Server struct {
+	*awstest.Host
 	config Config
-	addr   string
-	cert   *certificate // nil without TLS
-
-	faults faults
 	stats  stats
 
 	mu      sync.Mutex // guards streams
 	streams map[string]*kstream
-
-	// running is held for reading by a call that touches streams, so that
-	// after a Stop no call that began before it does.
-	running sync.RWMutex
-	session *session // nil while stopped
-}
-
-// session is the time between a start and a stop.
-type session struct {
-	http    *http.Server
-	pipes   *pipes        // nil unless in memory
-	ended   chan struct{} // closed by the stop
-	drained chan struct{} // closed when nothing is accepted any more
 }
 
 // New starts a server that is gone when the test ends.
@@ -74,103 +55,28 @@ func New(t testing.TB, c Config) *Server {
 
 // Open starts a server. Stop ends it.
 func Open(c Config) (*Server, error) {
-	s := &Server{config: c, addr: cmp.Or(c.Addr, "127.0.0.1:0"), streams: map[string]*kstream{}}
+	s := &Server{config: c, streams: map[string]*kstream{}}
+	var err error
+	s.Host, err = awstest.NewHost(awstest.Config{
+		Service: "kinesis",
+		Has:     func(operation string) bool { return operations[operation] != nil },
+		Route:   s.route,
+		MaxBody: maxBody,
+		Addr:    c.Addr, InMemory: c.InMemory, Region: c.Region, TLS: c.TLS,
+	})
+	if err != nil {
+		return nil, err
+	}
 	for _, stream := range c.Streams {
 		if err := s.CreateStream(stream); err != nil {
 			return nil, fmt.Errorf("create stream %q: %w", stream.Name, err)
 		}
 	}
-	if c.TLS {
-		var err error
-		if s.cert, err = newCertificate(); err != nil {
-			return nil, err
-		}
-	}
-	if err := s.start(0); err != nil {
+	if err := s.Start(); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
-
-// Start opens the address again after a Stop. What was stored is there, and
-// faults that were not switched off are in force.
-func (s *Server) Start() error { return s.start(5 * time.Second) }
-
-func (s *Server) start(patience time.Duration) error {
-	s.running.Lock()
-	defer s.running.Unlock()
-	if s.session != nil {
-		return nil
-	}
-	ss := &session{ended: make(chan struct{}), drained: make(chan struct{})}
-	var l net.Listener
-	if s.config.InMemory {
-		ss.pipes = newPipes()
-		l = ss.pipes
-	} else {
-		var err error
-		if l, err = listen(s.addr, patience); err != nil {
-			return err
-		}
-	}
-	if addr := l.Addr().String(); addr != s.addr { // only at the first start
-		s.addr = addr
-	}
-	if s.cert != nil {
-		l = tls.NewListener(l, s.cert.config())
-	}
-	ss.http = &http.Server{
-		Handler:           &handler{Server: s, session: ss},
-		ReadHeaderTimeout: time.Minute,
-	}
-	s.session = ss
-	go func() {
-		defer close(ss.drained)
-		_ = ss.http.Serve(l) // ends with the stop, and says nothing else
-	}()
-	return nil
-}
-
-// Stop closes the address and every connection: calls that run end without an
-// answer, and those that have not stored their records never will. It may be
-// called from a fault.
-func (s *Server) Stop() {
-	s.running.Lock()
-	ss := s.session
-	s.session = nil
-	s.running.Unlock()
-	if ss == nil {
-		return
-	}
-	close(ss.ended)
-	_ = ss.http.Close()
-	<-ss.drained
-}
-
-// Addr returns the host and port, the same after a stop and a start.
-func (s *Server) Addr() string { return s.addr }
-
-// URL returns the endpoint, for AWS_ENDPOINT_URL_KINESIS.
-func (s *Server) URL() string {
-	if s.cert != nil {
-		return "https://" + s.addr
-	}
-	return "http://" + s.addr
-}
-
-// Env returns the environment with which an AWS SDK calls this server. With TLS
-// the certificate is to be added: see Certificate.
-func (s *Server) Env() []string {
-	return []string{
-		"AWS_ENDPOINT_URL_KINESIS=" + s.URL(),
-		"AWS_REGION=" + s.region(),
-		"AWS_ACCESS_KEY_ID=AKIDEXAMPLE",
-		"AWS_SECRET_ACCESS_KEY=example",
-		"AWS_EC2_METADATA_DISABLED=true",
-	}
-}
-
-func (s *Server) region() string { return cmp.Or(s.config.Region, "us-east-1") }
 
 // CreateStream adds a stream.
 func (s *Server) CreateStream(c Stream) error {
@@ -182,7 +88,7 @@ func (s *Server) CreateStream(c Stream) error {
 
 func (s *Server) createStream(c Stream) *Error {
 	now := time.Now()
-	st, err := newStream(c, "arn:aws:kinesis:"+s.region()+":"+account+":stream/"+c.Name, now)
+	st, err := newStream(c, "arn:aws:kinesis:"+s.Region()+":"+account+":stream/"+c.Name, now)
 	if err != nil {
 		return err
 	}
@@ -206,25 +112,4 @@ func (s *Server) lookup(name string) *kstream {
 		return nil
 	}
 	return st
-}
-
-// wait waits for d, or for ever if d is negative. It ends early when stop is
-// closed, and fails when ctx is done or the session has ended.
-func (ss *session) wait(ctx context.Context, d time.Duration, stop <-chan struct{}) error {
-	var timer <-chan time.Time
-	if d >= 0 {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		timer = t.C
-	}
-	select {
-	case <-timer:
-		return nil
-	case <-stop:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-ss.ended:
-		return http.ErrServerClosed
-	}
 }

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
+	"github.com/eventsluice/sluice/internal/cloud/awstest"
 	"github.com/eventsluice/sluice/internal/cloud/kinesistest"
 )
 
@@ -53,12 +53,9 @@ func (c *client) request(operation, body string) *http.Request {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	now := time.Now().UTC()
 	r.Header.Set("X-Amz-Target", "Kinesis_20131202."+operation)
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	r.Header.Set("X-Amz-Date", now.Format("20060102T150405Z"))
-	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"+now.Format("20060102")+
-		"/us-east-1/kinesis/aws4_request, SignedHeaders=host;x-amz-date;x-amz-target, Signature="+strings.Repeat("0a", 32))
+	awstest.Sign(r, "kinesis", "us-east-1")
 	return r
 }
 

@@ -7,10 +7,12 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/eventsluice/sluice/internal/cloud/awstest"
 )
 
 // account is the owner of all streams.
-const account = "123456789012"
+const account = awstest.Account
 
 // Limits of the service. Source: API reference, CreateStream, PutRecords,
 // UpdateMaxRecordSize.
@@ -58,6 +60,8 @@ type kstream struct {
 	until  time.Time // when it is over
 	shards []*shard  // all, by number
 	open   []*shard  // those that take records, by hash range
+
+	changed chan struct{} // see Server.Changed; nil while nobody asks
 }
 
 // newStream returns a stream, with faults of its description.
@@ -75,7 +79,7 @@ func newStream(c Stream, arn string, now time.Time) (*kstream, *Error) {
 	case c.Shards < 1:
 		return nil, violation(fmt.Sprint(c.Shards), "shardCount", "Member must have value greater than or equal to 1")
 	case c.Shards > maxStreamShards:
-		return nil, Limit.with(fmt.Sprintf("This request would exceed the shard limit for the account %s. Limit: %d", account, maxStreamShards))
+		return nil, Limit.With(fmt.Sprintf("This request would exceed the shard limit for the account %s. Limit: %d", account, maxStreamShards))
 	case c.MaxRecordKiB < minRecordKiB || c.MaxRecordKiB > maxRecordKiB:
 		return nil, violation(fmt.Sprint(c.MaxRecordKiB), "maxRecordSizeInKiB", fmt.Sprintf("Member must have value between %d and %d", minRecordKiB, maxRecordKiB))
 	}
@@ -128,6 +132,7 @@ func (st *kstream) add(r hashRange, now time.Time, parents []*shard) *shard {
 	st.shards = append(st.shards, sh)
 	at, _ := st.find(r.start)
 	st.open = slices.Insert(st.open, at, sh)
+	st.signal()
 	return sh
 }
 
@@ -136,6 +141,7 @@ func (st *kstream) close(sh *shard, now time.Time) {
 	sh.closed = now
 	at, _ := st.find(sh.start)
 	st.open = slices.Delete(st.open, at, at+1)
+	st.signal()
 }
 
 // find returns the index in open of the shard that starts at a key, or where

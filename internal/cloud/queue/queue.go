@@ -98,6 +98,13 @@ type Message struct {
 	Group, Dedup string
 }
 
+// Body makes JSON the body of a message. SQS refuses two characters that JSON
+// may hold: they are escaped, which means the same. Source: SQS API reference,
+// SendMessage, MessageBody (read 2026-11).
+func Body(payload []byte) string { return refusedText.Replace(string(payload)) }
+
+var refusedText = strings.NewReplacer("\uFFFE", `\ufffe`, "\uFFFF", `\uffff`)
+
 func (m *Message) bytes() int {
 	n := len(m.Body)
 	for name, value := range m.Attributes {
@@ -115,6 +122,9 @@ type Received struct {
 	// Receives counts how often it was received, this time included.
 	Receives int
 	Group    string
+	// Source is the ARN of the queue that SQS has moved it from, empty if it was
+	// sent here.
+	Source string
 }
 
 // Client calls SQS. Its methods are safe for concurrent use.
@@ -317,7 +327,7 @@ func (c *Client) Receive(ctx context.Context, from Ref, most int, wait, visibili
 	received := make([]Received, len(out.Messages))
 	for i := range out.Messages {
 		m := &out.Messages[i]
-		r := Received{ID: aws.ToString(m.MessageId), Receipt: aws.ToString(m.ReceiptHandle), Body: aws.ToString(m.Body), Group: m.Attributes["MessageGroupId"]}
+		r := Received{ID: aws.ToString(m.MessageId), Receipt: aws.ToString(m.ReceiptHandle), Body: aws.ToString(m.Body), Group: m.Attributes["MessageGroupId"], Source: m.Attributes["DeadLetterQueueSourceArn"]}
 		r.SentAt = millis(m.Attributes["SentTimestamp"])
 		r.Receives, _ = strconv.Atoi(m.Attributes["ApproximateReceiveCount"])
 		for name, value := range m.MessageAttributes {

@@ -20,6 +20,9 @@ import (
 	"github.com/aws/smithy-go/logging"
 )
 
+// Config is what clients are made of.
+type Config = aws.Config
+
 // Option changes what the SDK reads from the environment and from its files;
 // tests name their endpoint and credentials with it.
 type Option = func(*config.LoadOptions) error

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/eventsluice/sluice/internal/connector/guard"
 	"github.com/eventsluice/sluice/internal/retry"
 	"github.com/eventsluice/sluice/internal/telemetry/tracing"
 )
@@ -36,12 +37,10 @@ const (
 type Config struct {
 	// Destination is the name of the destination. Required.
 	Destination string
-	// Retry bounds the attempts of an event. Default: 300 attempts, base 1 s,
-	// at most 10 min. With full jitter a wait is half its bound on average, so
-	// an event gives up after about 25 hours: a destination can be away for a
-	// day, a weekend needs more. Attempts are only those made for the event:
-	// while the whole destination is in trouble (see gate) events wait without
-	// using up any.
+	// Retry bounds the attempts of an event. Default: those of guard.Patience,
+	// about 25 hours. Attempts are only those made for the event: while the
+	// whole destination is in trouble (see gate) events wait without using up
+	// any.
 	Retry retry.Policy
 	// Concurrency is the most calls in flight. Default 8, and never more than
 	// the connector's Limits.MaxConcurrency.
@@ -82,17 +81,11 @@ func (c Config) withDefaults() Config {
 			*n = d
 		}
 	}
-	orDefault(&c.Retry.MaxAttempts, 300)
+	c.Retry = guard.Patience(c.Retry)
 	orDefault(&c.Concurrency, 8)
 	orDefault(&c.MaxPendingEvents, 16<<10)
 	orDefault(&c.MaxPendingBytes, 16<<20)
 	orDefault(&c.MaxParked, 10_000)
-	if c.Retry.BaseDelay == 0 {
-		c.Retry.BaseDelay = time.Second
-	}
-	if c.Retry.MaxDelay == 0 {
-		c.Retry.MaxDelay = max(10*time.Minute, c.Retry.BaseDelay)
-	}
 	if c.Rate == 0 {
 		c.Rate = rate.Inf
 	}

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/retry"
 )
 
@@ -245,4 +246,35 @@ func (g *gate) paused() (p pause, closed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return pause{reason: causes[g.cause], why: g.why, since: g.since, until: g.until}, g.cause != open
+}
+
+// judge says what the results of a call mean for the destination as a whole.
+func judge(items []*item, results []connector.Result) verdict {
+	v := verdict{outcome: failed}
+	for i := range results {
+		res := &results[i]
+		v.fresh = v.fresh || items[i].attempts == 0
+		if res.RetryAfter > v.retryAfter && res.Class != connector.Auth {
+			v.retryAfter = res.RetryAfter
+		}
+		switch res.Class {
+		case connector.Auth:
+			v.outcome, v.why = noEntrance, res.Message
+		case connector.Throttled:
+			if res.RetryAfter > 0 && v.outcome != noEntrance {
+				v.outcome, v.why = slowDown, res.Message
+			} else if v.why == "" {
+				v.why = res.Message
+			}
+		case connector.Retryable, connector.Ambiguous:
+			if v.why == "" {
+				v.why = res.Message
+			}
+		default:
+			if v.outcome == failed {
+				v.outcome = answered
+			}
+		}
+	}
+	return v
 }

@@ -6,9 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/guard"
 	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/event"
 )
@@ -84,20 +84,11 @@ func (it *item) delivery() connector.Delivery {
 	return connector.Delivery{Event: it.event, Raw: it.raw, Rule: it.rule, Attempt: it.attempts + 1}
 }
 
-// held is the class of letters that wait behind an earlier event of their key
-// and were not tried.
-const held = "held"
-
 // letter returns the letter of the item after a result.
 func (r *Runner) letter(it *item, res connector.Result, notBefore time.Time) deadletter.Letter {
 	l := r.behind(it)
-	l.Class, l.Code, l.Message, l.Status = res.Class.String(), clip(res.Code, maxText), clip(res.Message, maxText), res.Status
-	l.Request, l.Response = clip(res.Request, maxExcerpt), clip(res.Response, maxExcerpt)
-	l.LastTry, l.NotBefore = time.Now(), notBefore
-	if it.attempts > 0 {
-		it.tries = deadletter.AppendTry(it.tries, deadletter.Try{At: l.LastTry, Class: l.Class, Code: l.Code, Status: l.Status, Message: clip(l.Message, maxTryText)})
-		l.Tries = it.tries
-	}
+	guard.Record(&l, res, it.attempts > 0, notBefore)
+	it.tries = l.Tries
 	return l
 }
 
@@ -107,7 +98,7 @@ func (r *Runner) behind(it *item) deadletter.Letter {
 		ID: it.id.String(), Destination: r.cfg.Destination,
 		EventID: it.event.ID, EventName: it.event.Name, PartitionKey: it.key,
 		Position: it.id.position, Attempts: it.attempts, FirstSeen: it.firstSeen,
-		Tries: it.tries, Class: held, Rule: it.rule, Connector: r.connectorName,
+		Tries: it.tries, Class: guard.Held, Rule: it.rule, Connector: r.connectorName,
 	}
 	if it.unreadable != nil {
 		l.Raw = it.raw
@@ -115,23 +106,4 @@ func (r *Runner) behind(it *item) deadletter.Letter {
 		l.Event = it.raw
 	}
 	return l
-}
-
-// What the contract of connector.Result allows. It is kept here too, so that
-// no connector can fill the queue.
-const (
-	maxText    = 1 << 10
-	maxTryText = 200 // what is worth knowing of an older attempt
-	maxExcerpt = 4 << 10
-)
-
-// clip returns at most n bytes of s, cut between characters.
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/guard"
 )
 
 // round delivers one group of events of a lane, either all fresh or all
@@ -126,7 +127,7 @@ func (d *round) send(items []*item) (next [][]*item, err error) {
 		deliveries = append(deliveries, it.delivery())
 	}
 	d.deliveries = deliveries
-	plan, err := d.r.plan(deliveries)
+	plan, err := d.r.guard.Plan(deliveries)
 	if err != nil {
 		d.deliveries = nil // the connector may have kept it
 		if n := len(items); n > 1 {
@@ -240,7 +241,7 @@ func (d *round) callOne(items []*item, c connector.Call) (split []*item, changed
 		}
 	}
 	ctx, span := r.beginSpan(d.calls, items)
-	results, returned := r.call(ctx, c)
+	results, returned := r.guard.Send(ctx, c)
 	endSpan(span, results)
 	if !returned {
 		d.deliveries = nil // the connector still has it
@@ -291,7 +292,7 @@ func (d *round) settle(items []*item, results []connector.Result, called bool) (
 			if called || res.Class != connector.Permanent && res.Class != connector.TooLarge {
 				it.attempts++
 			}
-			if d.r.givesUp(it, res.Class) {
+			if d.r.givesUp(it.attempts, res.Class) {
 				req.dead = append(req.dead, d.r.letter(it, *res, time.Time{}))
 				dead = append(dead, it)
 				continue
@@ -347,14 +348,6 @@ func (d *round) postpone(it *item, now time.Time) {
 
 // givesUp reports whether an event becomes a dead letter after a result that
 // did not settle it.
-func (r *Runner) givesUp(it *item, c connector.Class) bool {
-	switch c {
-	case connector.Permanent, connector.TooLarge:
-		return true
-	case connector.Ambiguous:
-		if !r.limits.Dedups && r.cfg.Ambiguous == AmbiguousDead {
-			return true
-		}
-	}
-	return r.cfg.Retry.Exhausted(it.attempts)
+func (r *Runner) givesUp(attempts int, c connector.Class) bool {
+	return guard.GivesUp(c, attempts, r.cfg.Retry, r.limits.Dedups || r.cfg.Ambiguous != AmbiguousDead)
 }

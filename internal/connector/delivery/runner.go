@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/guard"
 	"github.com/eventsluice/sluice/internal/fault"
 )
 
@@ -39,20 +40,17 @@ type Runner struct {
 	conn          connector.Connector
 	connectorName string
 	limits        connector.Limits
-	timeout       time.Duration
+	guard         *guard.Guard
 	groupLimit    int // most events per plan
 	route         func() Route
 	cfg           Config
 	log           *slog.Logger
 
-	books   *books
-	gate    *gate
-	keeper  *keeper
-	lanes   []*lane
-	limiter *rate.Limiter // nil without a rate
-	// slots bounds the Sends that go on, those included that nobody waits for
-	// any more.
-	slots    chan struct{}
+	books    *books
+	gate     *gate
+	keeper   *keeper
+	lanes    []*lane
+	limiter  *rate.Limiter // nil without a rate
 	stats    stats
 	position atomic.Uint64
 	started  atomic.Bool
@@ -76,15 +74,12 @@ func New(s Stream, store Store, conn connector.Connector, route func() Route, cf
 	}
 	r := &Runner{
 		stream: s, store: store, conn: conn, connectorName: conn.Kind() + "@" + conn.Version(),
-		limits: limits, timeout: limits.Timeout, groupLimit: max(1, limits.MaxEvents),
+		limits: limits, groupLimit: max(1, limits.MaxEvents),
 		route: route, cfg: cfg, log: log,
 		books: newBooks(&cfg), gate: newGate(cfg.Retry),
-		slots: make(chan struct{}, 2*cfg.Concurrency),
 		ready: make(chan struct{}), done: make(chan struct{}), operator: make(chan struct{}, 1),
 	}
-	if r.timeout <= 0 {
-		r.timeout = 30 * time.Second
-	}
+	r.guard = guard.New(conn, 2*cfg.Concurrency, r.stats.addStuck, log)
 	if cfg.Rate != rate.Inf {
 		r.limiter = rate.NewLimiter(cfg.Rate, cfg.Burst)
 		r.groupLimit = min(r.groupLimit, cfg.Burst)

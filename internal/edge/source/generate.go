@@ -58,14 +58,23 @@ func AddToFile(path string, entry Key) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	changed, err := insert(document, &entry)
+	changed, err := Add(document, entry)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	if _, err := Parse(changed, nil); err != nil {
-		return fmt.Errorf("%s: with the new key: %w", path, err)
-	}
 	return replaceFile(path, changed)
+}
+
+// Add returns a keys document with one more key. An empty document has none.
+func Add(document []byte, entry Key) ([]byte, error) {
+	changed, err := insert(document, &entry)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := Parse(changed, nil); err != nil {
+		return nil, fmt.Errorf("with the new key: %w", err)
+	}
+	return changed, nil
 }
 
 // replaceFile writes a file by way of a temporary one beside it.

@@ -1,4 +1,4 @@
-package kinesistest
+package awstest
 
 import (
 	"crypto/ecdsa"
@@ -21,7 +21,7 @@ type certificate struct {
 }
 
 // newCertificate makes one for loopback addresses, good for a day.
-func newCertificate() (*certificate, error) {
+func newCertificate(memoryAddr string) (*certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make a key: %w", err)
@@ -29,7 +29,7 @@ func newCertificate() (*certificate, error) {
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(now.UnixNano()),
-		Subject:               pkix.Name{CommonName: "kinesistest"},
+		Subject:               pkix.Name{CommonName: "awstest"},
 		NotBefore:             now.Add(-time.Hour),
 		NotAfter:              now.Add(24 * time.Hour),
 		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
@@ -55,9 +55,9 @@ func (c *certificate) config() *tls.Config {
 
 // Certificate returns what clients have to trust, in PEM, for AWS_CA_BUNDLE or
 // a trust store; nil without TLS.
-func (s *Server) Certificate() []byte {
-	if s.cert == nil {
+func (h *Host) Certificate() []byte {
+	if h.cert == nil {
 		return nil
 	}
-	return s.cert.pem
+	return h.cert.pem
 }

@@ -1,4 +1,4 @@
-package kinesistest
+package awstest
 
 import (
 	"context"
@@ -12,10 +12,15 @@ import (
 	"time"
 )
 
-// listen opens an address. While a server is stopped the system may lend its
-// port to an outgoing connection: patience is how long to wait for its return.
-func listen(addr string, patience time.Duration) (net.Listener, error) {
-	deadline := time.Now().Add(patience)
+// patience is how long to wait for an address: while a server is stopped the
+// system may lend its port to an outgoing connection.
+const patience = 5 * time.Second
+
+func listen(addr string, first bool) (net.Listener, error) {
+	deadline := time.Now()
+	if !first {
+		deadline = deadline.Add(patience)
+	}
 	for {
 		l, err := net.Listen("tcp", addr)
 		if !errors.Is(err, syscall.EADDRINUSE) || !time.Now().Before(deadline) {
@@ -27,12 +32,15 @@ func listen(addr string, patience time.Duration) (net.Listener, error) {
 
 // pipes is a listener without an address: its connections are pipes in memory.
 type pipes struct {
+	addr     string
 	incoming chan net.Conn
 	closed   chan struct{}
 	once     sync.Once
 }
 
-func newPipes() *pipes { return &pipes{incoming: make(chan net.Conn), closed: make(chan struct{})} }
+func newPipes(addr string) *pipes {
+	return &pipes{addr: addr, incoming: make(chan net.Conn), closed: make(chan struct{})}
+}
 
 // Accept waits for a connection.
 func (p *pipes) Accept() (net.Conn, error) {
@@ -51,10 +59,7 @@ func (p *pipes) Close() error {
 }
 
 // Addr is no place.
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: memoryAddr, Net: "pipe"} }
-
-// memoryAddr stands in URLs for a server without an address.
-const memoryAddr = "kinesis.test"
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: p.addr, Net: "pipe"} }
 
 func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
 	ours, theirs := net.Pipe()
@@ -72,26 +77,26 @@ func refusedConnection() error {
 	return &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 }
 
-// Client returns a client that reaches the server, also one in memory, and
-// trusts its certificate. Its idle connections are the caller's to close; a
-// Stop closes them too.
-func (s *Server) Client() *http.Client {
+// Client returns a client that reaches the host, also one in memory, and trusts
+// its certificate. Its idle connections are the caller's to close; a Stop closes
+// them too.
+func (h *Host) Client() *http.Client {
 	transport := &http.Transport{}
-	if s.config.InMemory {
-		transport.DialContext = s.dial
+	if h.config.InMemory {
+		transport.DialContext = h.dial
 	}
-	if s.cert != nil {
+	if h.cert != nil {
 		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(s.cert.pem)
+		roots.AppendCertsFromPEM(h.cert.pem)
 		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}
 	return &http.Client{Transport: transport}
 }
 
-func (s *Server) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	s.running.RLock()
-	ss := s.session
-	s.running.RUnlock()
+func (h *Host) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	h.running.RLock()
+	ss := h.session
+	h.running.RUnlock()
 	if ss == nil {
 		return nil, refusedConnection()
 	}

@@ -1,4 +1,4 @@
-package kinesistest
+package awstest
 
 import (
 	"net/http"
@@ -11,10 +11,10 @@ const maxSkew = 5 * time.Minute
 
 const amzTime = "20060102T150405Z"
 
-// checkSigned checks that a request has a signature of version 4 for Kinesis,
+// checkSigned checks that a request has a signature of version 4 for a service,
 // for this region (empty is any) and not made long ago. The signature itself is
 // not verified: nobody but the server knows which keys there are.
-func checkSigned(r *http.Request, region string, now time.Time) *Error {
+func checkSigned(r *http.Request, service, region string, now time.Time) *Error {
 	authorization := r.Header.Get("Authorization")
 	if authorization == "" {
 		return &Error{"MissingAuthenticationTokenException", http.StatusBadRequest, "Missing Authentication Token"}
@@ -45,17 +45,27 @@ func checkSigned(r *http.Request, region string, now time.Time) *Error {
 	switch {
 	case len(scope) != 5 || scope[4] != "aws4_request":
 		return incomplete
-	case scope[3] != "kinesis":
-		return InvalidSignature.with("Credential should be scoped to correct service: 'kinesis'. ")
+	case scope[3] != service:
+		return InvalidSignature.With("Credential should be scoped to correct service: '" + service + "'. ")
 	case region != "" && scope[2] != region:
-		return InvalidSignature.with("Credential should be scoped to a valid region, not '" + scope[2] + "'. ")
+		return InvalidSignature.With("Credential should be scoped to a valid region, not '" + scope[2] + "'. ")
 	}
 	now = now.UTC()
 	switch at := signedAt.Format(amzTime); {
 	case signedAt.Before(now.Add(-maxSkew)):
-		return InvalidSignature.with("Signature expired: " + at + " is now earlier than " + now.Add(-maxSkew).Format(amzTime) + " (" + now.Format(amzTime) + " - 5 min.)")
+		return InvalidSignature.With("Signature expired: " + at + " is now earlier than " + now.Add(-maxSkew).Format(amzTime) + " (" + now.Format(amzTime) + " - 5 min.)")
 	case signedAt.After(now.Add(maxSkew)):
-		return InvalidSignature.with("Signature not yet current: " + at + " is still later than " + now.Add(maxSkew).Format(amzTime) + " (" + now.Format(amzTime) + " + 5 min.)")
+		return InvalidSignature.With("Signature not yet current: " + at + " is still later than " + now.Add(maxSkew).Format(amzTime) + " (" + now.Format(amzTime) + " + 5 min.)")
 	}
 	return nil
+}
+
+// Sign gives a request what stands for a signature of now: in its form, and with
+// the scope of a service and a region. It is for tests of doubles that speak
+// plain HTTP to them.
+func Sign(r *http.Request, service, region string) {
+	now := time.Now().UTC()
+	r.Header.Set("X-Amz-Date", now.Format(amzTime))
+	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"+now.Format("20060102")+"/"+region+"/"+service+
+		"/aws4_request, SignedHeaders=host;x-amz-date;x-amz-target, Signature="+strings.Repeat("0a", 32))
 }
