@@ -46,9 +46,10 @@ var arrows = map[string][]string{
 	"internal/cloud":  {"internal/event", "internal/fault", "internal/retry", "internal/stream", "internal/connector", "internal/deadletter", "internal/ledger", "internal/telemetry", "internal/router", "internal/document"},
 
 	// What stands in for AWS is not of cloud: it knows neither us nor the SDK.
-	"internal/cloud/kinesistest": {},
-	"internal/cloud/sqstest":     {},
-	"internal/cloud/lambdatest":  {"internal/cloud/kinesistest", "internal/cloud/sqstest"},
+	"internal/cloud/awstest":     {},
+	"internal/cloud/kinesistest": {"internal/cloud/awstest"},
+	"internal/cloud/sqstest":     {"internal/cloud/awstest"},
+	"internal/cloud/lambdatest":  {"internal/cloud/awstest", "internal/cloud/kinesistest", "internal/cloud/sqstest"},
 
 	// Programs. Only app knows everything; commands know app, and what letters
 	// they can ask it for. The Lambda functions do not know app, which would
@@ -63,6 +64,7 @@ var arrows = map[string][]string{
 	"internal/bench":        {},
 	"internal/e2e":          {"internal/stream"},
 	"examples":              {},
+	"deployments":           {},
 	"internal/testenv":      {},
 }
 
@@ -72,6 +74,7 @@ var lent = map[string][]string{
 	"internal/cloud/kinesistest": {"examples"},
 	"internal/cloud/sqstest":     {"examples"},
 	"internal/cloud/lambdatest":  {"examples"},
+	"internal/cloud/cloudtest":   {"examples"},
 }
 
 // libraries says who alone may import a library. A folder with a line of its
@@ -81,6 +84,7 @@ var libraries = map[string][]string{
 	"github.com/go-chi/chi":           {"internal/edge", "internal/app", "internal/bench"},
 	"github.com/aws/":                 {"internal/cloud"},
 	"github.com/fxamacker/cbor":       {"internal/cloud/kinesistest"},
+	"github.com/johannesboyne/":       {"internal/cloud"},
 	"github.com/jackc/pgx":            {"internal/connector/postgres", "internal/testenv"},
 	"modernc.org/sqlite":              {"internal/connector/sqlite", "internal/e2e", "examples"},
 	"cel.dev/cel-go":                  {"internal/router"},

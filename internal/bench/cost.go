@@ -64,9 +64,20 @@ func reportCosts(out io.Writer, table []cost) error {
 			a.million(a.Records), a.million(a.Units), a.million(a.Calls), float64(a.Events)/float64(a.Records),
 			o.million(o.Records), o.million(o.Units), o.million(o.Calls))
 	}
+	b.WriteString("\nBytes of an event on the stream, partition keys included, and as they are billed on demand:\n\n")
+	b.WriteString("| events/s | bytes | whole KB of each record | one record per event: bytes | whole KB of each record |\n")
+	b.WriteString("| ---: | ---: | ---: | ---: | ---: |\n")
+	for _, c := range table {
+		a, o := c.aggregated.received, c.alone.received
+		fmt.Fprintf(&b, "| %.0f | %.1f | %.3f | %.1f | %.3f |\n", requestRate(c.aggregated),
+			a.each(a.Bytes), a.each(a.Kilobytes), o.each(o.Bytes), o.each(o.Kilobytes))
+	}
 	_, err := io.WriteString(out, b.String())
 	return err
 }
 
 // million returns how many of n there are for a million events.
 func (r received) million(n int) int { return int(float64(n)/float64(r.Events)*1e6 + 0.5) }
+
+// each returns how many of n there are for an event.
+func (r received) each(n int) float64 { return float64(n) / float64(r.Events) }

@@ -27,11 +27,13 @@ const payloadUnit = 25 << 10
 // received is what a sink got.
 type received struct {
 	// Calls to PutRecords carried Records records of Bytes bytes, data and
-	// partition keys; Units are their PUT payload units.
-	Calls   int `json:"calls"`
-	Records int `json:"records"`
-	Bytes   int `json:"bytes"`
-	Units   int `json:"units"`
+	// partition keys; Units are their PUT payload units, Kilobytes what they
+	// are on demand, each record a whole number of them.
+	Calls     int `json:"calls"`
+	Records   int `json:"records"`
+	Bytes     int `json:"bytes"`
+	Units     int `json:"units"`
+	Kilobytes int `json:"kilobytes"`
 	// tally is of the events in the records.
 	tally
 }
@@ -100,6 +102,7 @@ func (s *sink) putRecords(w http.ResponseWriter, r *http.Request) {
 		call.Records++
 		call.Bytes += size
 		call.Units += (size + payloadUnit - 1) / payloadUnit
+		call.Kilobytes += (size + 1<<10 - 1) >> 10
 		shards = append(shards, s.shardOf(key))
 		return call.countRecord(record)
 	})
@@ -113,6 +116,7 @@ func (s *sink) putRecords(w http.ResponseWriter, r *http.Request) {
 	s.total.Records += call.Records
 	s.total.Bytes += call.Bytes
 	s.total.Units += call.Units
+	s.total.Kilobytes += call.Kilobytes
 	s.total.join(call.tally)
 	s.mu.Unlock()
 	if s.latency > 0 {

@@ -164,7 +164,7 @@ func TestTheSinkNumbersAndCountsWhatItGets(t *testing.T) {
 	server := startSink(t, &sink{shards: 4, latency: time.Millisecond})
 	var want tally
 	var records []map[string]any
-	bytes, units := 0, 0
+	bytes, units, kilobytes := 0, 0, 0
 	for i, sizes := range [][]int{{100}, {500, 500}, {20_000, 20_000}} {
 		key := fmt.Sprint("b", i)
 		var events []string
@@ -179,6 +179,7 @@ func TestTheSinkNumbersAndCountsWhatItGets(t *testing.T) {
 		}
 		bytes += len(key) + len(record)
 		units += 1 + len(record)/payloadUnit
+		kilobytes += 1 + (len(key)+len(record))/1024
 		records = append(records, map[string]any{"Data": record, "PartitionKey": key})
 	}
 	body, err := json.Marshal(map[string]any{"StreamName": streamName, "Records": records})
@@ -212,7 +213,7 @@ func TestTheSinkNumbersAndCountsWhatItGets(t *testing.T) {
 		t.Fatal(err)
 	}
 	want.join(want)
-	if want := (received{Calls: 2, Records: 6, Bytes: 2 * bytes, Units: 2 * units, tally: want}); got != want || units != 4 {
+	if want := (received{Calls: 2, Records: 6, Bytes: 2 * bytes, Units: 2 * units, Kilobytes: 2 * kilobytes, tally: want}); got != want || units != 4 || kilobytes != 43 {
 		t.Errorf("counted %+v, want %+v", got, want)
 	}
 }

@@ -137,8 +137,10 @@ func TestAnOnFailureRecordHasTheEventAndItsError(t *testing.T) {
 			"requestPayload":{"a":1},
 			"responseContext":{"statusCode":200,"executedVersion":"7","functionError":"Unhandled"},
 			"responsePayload":{"errorMessage":"the sink is broken","errorType":"*errors.errorString"}}`},
+		// Throttled a minute later, and 1, 2, 4 ... 256 seconds after that. The next
+		// try, five minutes on, finds it too old.
 		{"too old", "f", new(lambdatest.Runs(lambdatest.Throttled).After(1)), `{
-			"version":"1.0","timestamp":"2000-01-01T00:12:03.000Z",
+			"version":"1.0","timestamp":"2000-01-01T00:14:31.000Z",
 			"requestContext":{"requestId":"ID","functionArn":"` + arn + `$LATEST","condition":"EventAgeExceeded","approximateInvokeCount":1},
 			"requestPayload":{"a":1},
 			"responseContext":{"statusCode":429,"executedVersion":"$LATEST"}}`},

@@ -37,7 +37,7 @@ func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if tooLarge := (*http.MaxBytesError)(nil); !errors.As(err, &tooLarge) {
 			panic(http.ErrAbortHandler) // the sender is gone
 		}
-		write(w, check(make([]byte, maxSyncBytes+1), maxSyncBytes))
+		write(w, checkSize(maxSyncBytes+1, maxSyncBytes))
 		return
 	}
 	c := call{endpoint: e, w: w, id: id, kind: r.Header.Get("X-Amz-Invocation-Type"), payload: body.Bytes()}
@@ -116,18 +116,27 @@ func (c *call) serve(t target) (answer func()) {
 	}
 }
 
-// check returns what is wrong with a payload. Users report two names for one
-// that is too large, by the kind of the invocation.
+// check returns what is wrong with a payload.
 func check(payload []byte, limit int) *Error {
-	switch {
-	case len(payload) > limit && limit == maxAsyncBytes:
-		return refused("RequestEntityTooLargeException", http.StatusRequestEntityTooLarge, "%d byte payload is too large for the Event invocation type (limit %d bytes)", len(payload), limit)
-	case len(payload) > limit:
-		return refused("RequestTooLargeException", http.StatusRequestEntityTooLarge, "Request must be smaller than %d bytes for the InvokeFunction operation", limit)
-	case len(payload) > 0 && !json.Valid(payload):
+	if err := checkSize(len(payload), limit); err != nil {
+		return err
+	}
+	if len(payload) > 0 && !json.Valid(payload) {
 		return refused("InvalidRequestContentException", http.StatusBadRequest, "Could not parse request body into json: Could not parse payload into json")
 	}
 	return nil
+}
+
+// checkSize returns what is wrong with a size, by the limit of an invocation of
+// its kind. Users report two names for it.
+func checkSize(n, limit int) *Error {
+	switch {
+	case n <= limit:
+		return nil
+	case limit == maxAsyncBytes:
+		return refused("RequestEntityTooLargeException", http.StatusRequestEntityTooLarge, "%d byte payload is too large for the Event invocation type (limit %d bytes)", n, limit)
+	}
+	return refused("RequestTooLargeException", http.StatusRequestEntityTooLarge, "Request must be smaller than %d bytes for the InvokeFunction operation", limit)
 }
 
 // write answers with an error.

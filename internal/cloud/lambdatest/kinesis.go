@@ -403,7 +403,7 @@ func (l *lane) deliver(batch []entry) error {
 func (l *lane) try(p *piece) (done int, err error) {
 	payload := eventOf(p.records)
 	p.requestID, p.functionError = uuid(), ""
-	if p.refusal = check(payload, maxSyncBytes); p.refusal != nil {
+	if p.refusal = checkSize(len(payload), maxSyncBytes); p.refusal != nil {
 		return 0, nil
 	}
 	age := time.Since(p.records[len(p.records)-1].ArrivedAt)

@@ -60,3 +60,16 @@ func (s *Server) Client() *http.Client {
 	}
 	return &http.Client{Transport: transport}
 }
+
+// connections are those of an http.Server, which itself does not wait for them.
+// Wait is for when it serves no more.
+type connections struct{ sync.WaitGroup }
+
+func (c *connections) state(_ net.Conn, s http.ConnState) {
+	switch s {
+	case http.StateNew:
+		c.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		c.Done()
+	}
+}

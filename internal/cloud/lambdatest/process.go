@@ -25,6 +25,7 @@ type process struct {
 	command *exec.Cmd
 	output  *lines
 	api     *http.Server
+	conns   connections
 	work    chan *invocation // taken by the call to next that waits
 	ready   chan struct{}    // closed by the first call to next
 	gone    chan struct{}    // closed when the process has ended
@@ -95,7 +96,7 @@ func (f *function) launch(version string) (*process, error) {
 		function: f, version: version, output: &lines{function: f},
 		work: make(chan *invocation), ready: make(chan struct{}), gone: make(chan struct{}),
 	}
-	e.api = &http.Server{Handler: e, ReadHeaderTimeout: time.Minute}
+	e.api = &http.Server{Handler: e, ReadHeaderTimeout: time.Minute, ConnState: e.conns.state}
 	path, err := filepath.Abs(f.Bootstrap)
 	if err != nil {
 		return nil, err
@@ -130,6 +131,7 @@ func (e *process) live(l net.Listener, failed chan<- error) {
 	}()
 	e.reap()
 	<-served
+	e.conns.Wait()
 }
 
 // environ is what Lambda sets, and the function's own. Source: developer guide,

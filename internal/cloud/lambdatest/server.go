@@ -56,7 +56,8 @@ type Server struct {
 	work      uint64        // counts what Drain has to know of
 	changed   chan struct{} // closed at the next of these; nil while nobody asks
 
-	tasks sync.WaitGroup // all goroutines; see spawn
+	tasks sync.WaitGroup // all goroutines but those of connections; see spawn
+	conns connections
 }
 
 // New starts a server that is gone when the test ends.
@@ -91,14 +92,14 @@ func Open(c Config) (*Server, error) {
 		}
 	}
 	s.addr = l.Addr().String()
-	s.http = &http.Server{Handler: endpoint{s}, ReadHeaderTimeout: time.Minute}
+	s.http = &http.Server{Handler: endpoint{s}, ReadHeaderTimeout: time.Minute, ConnState: s.conns.state}
 	s.spawn(func() { _ = s.http.Serve(l) }) // ends with the server, and says nothing else
 	return s, nil
 }
 
 // Close ends everything: the endpoint, the mappings, all that waits and all that
 // runs. It returns when no process and no goroutine is left; a Handler that does
-// not heed its context holds it up.
+// not heed its context holds it up, and neither a Handler nor a fault calls it.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -109,6 +110,7 @@ func (s *Server) Close() {
 	}
 	_ = s.http.Close()
 	s.tasks.Wait()
+	s.conns.Wait()
 }
 
 // spawn starts a goroutine that Close waits for, unless it is too late.

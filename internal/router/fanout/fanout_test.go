@@ -11,7 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/fault"
@@ -138,7 +137,7 @@ func TestWhatCannotBeReadIsADeadLetterWithItsBytesAndHoldsUpNothing(t *testing.T
 	}
 	want := [][]byte{records[1].Data, damaged.Data, []byte(`{"data":{}}`)}
 	for i, l := range a.letters {
-		if !bytes.Equal(l.Raw, want[i]) || l.Class != connector.Permanent.String() || l.Code != "unreadable" || l.Destination != "" || !strings.Contains(l.Message, records[i+1].Sequence) {
+		if !bytes.Equal(l.Raw, want[i]) || l.Class != "permanent" || l.Code != "unreadable" || l.Destination != "" || !strings.Contains(l.Message, records[i+1].Sequence) {
 			t.Errorf("%+v", l)
 		}
 	}
@@ -186,7 +185,7 @@ func TestARecordWhoseDeadLetterIsNotStoredIsReadAgain(t *testing.T) {
 // invoke.
 func TestEventsOfADestinationThatCanNeverTakeThemAreDeadLetters(t *testing.T) {
 	t.Parallel()
-	for kind, class := range map[fault.Kind]string{fault.NotFound: connector.Permanent.String(), fault.Forbidden: connector.Auth.String()} {
+	for kind, class := range map[fault.Kind]string{fault.NotFound: "permanent", fault.Forbidden: "auth"} {
 		synctest.Test(t, func(t *testing.T) {
 			a := newAWS(t)
 			a.answer = func(arn string, _ fanout.Message, _ int) (error, bool) {
