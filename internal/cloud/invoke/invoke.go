@@ -106,7 +106,7 @@ func (c *Client) subject(a arn.ARN) sdk.Subject {
 		case "AccessDeniedException":
 			f.Kind = fault.Forbidden
 			f.Act(r.Code, "the AWS credentials may not call lambda:InvokeFunction on %s: allow it in their policy", where)
-		case "RequestTooLargeException":
+		case "RequestTooLargeException", "RequestEntityTooLargeException":
 			f.Kind = fault.TooLarge
 			f.Text = where + " takes no payload of this size"
 		case "InvalidRequestContentException", "InvalidParameterValueException", "UnsupportedMediaTypeException":

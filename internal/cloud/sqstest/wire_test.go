@@ -1,7 +1,10 @@
 package sqstest_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -410,7 +413,7 @@ func TestQueuesAreManagedOverTheWire(t *testing.T) {
 		if a := c.call("PurgeQueue", fields{"QueueUrl": "work"}); a.status != 403 || a.header.Get("X-Amzn-Query-Error") != "AWS.SimpleQueueService.PurgeQueueInProgress;Sender" {
 			t.Errorf("another purge: %d %s", a.status, a.body)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		ok[any](c, "PurgeQueue", fields{"QueueUrl": "work"})
 
 		ok[any](c, "DeleteQueue", fields{"QueueUrl": "work"})
@@ -472,4 +475,45 @@ func TestAConfigurationThatCannotBeIsRefused(t *testing.T) {
 			t.Errorf("%s: taken", name)
 		}
 	}
+}
+
+// FuzzEveryCallIsAnswered sends bodies that no SDK would.
+func FuzzEveryCallIsAnswered(f *testing.F) {
+	const url = `"QueueUrl":"http://x/123456789012/events"`
+	operations := []string{
+		"SendMessage", "SendMessageBatch", "ReceiveMessage", "DeleteMessage", "DeleteMessageBatch", "ChangeMessageVisibility",
+		"ChangeMessageVisibilityBatch", "CreateQueue", "SetQueueAttributes", "GetQueueAttributes", "ListQueues", "UntagQueue",
+	}
+	for i, body := range []string{
+		`{` + url + `,"MessageBody":"a","MessageAttributes":{"a":{"DataType":"Binary","BinaryValue":"AA=="},"b":null}}`,
+		`{` + url + `,"Entries":[{"Id":"a","MessageBody":"a","DelaySeconds":900},{"Id":"b"}]}`,
+		`{` + url + `,"MaxNumberOfMessages":10,"VisibilityTimeout":0,"MessageAttributeNames":[".*",""]}`,
+		`{` + url + `,"ReceiptHandle":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`,
+		`{` + url + `,"Entries":[{"Id":"a","ReceiptHandle":"a"},{}]}`,
+		`{` + url + `,"ReceiptHandle":"=","VisibilityTimeout":-1}`,
+		`{` + url + `,"Entries":null}`,
+		`{"QueueName":"a","Attributes":{"RedrivePolicy":"{\"deadLetterTargetArn\":\"arn:aws:sqs:us-east-1:123456789012:failed\",\"maxReceiveCount\":\"1\"}"},"tags":{"a":"b"}}`,
+		`{` + url + `,"Attributes":{"RedrivePolicy":"","KmsMasterKeyId":"k","DelaySeconds":"1"}}`,
+		`{` + url + `,"AttributeNames":["All",""]}`,
+		`{"MaxResults":1,"NextToken":"events"}`,
+		`[{"QueueUrl":":"}]`,
+	} {
+		f.Add(i, []byte(body))
+	}
+	_, shared := start(f, sqstest.Config{InMemory: true})
+	f.Fuzz(func(t *testing.T, operation int, body []byte) {
+		c := &client{t, shared.url, shared.http}
+		r := c.request(operations[uint(operation)%uint(len(operations))], nil)
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		c.http.Timeout = time.Minute // a long poll may last
+		a := c.do(r)
+		switch {
+		case a.err != nil:
+			t.Fatal(a.err)
+		case a.status == http.StatusOK && len(a.body) > 0 && !json.Valid(a.body):
+			t.Errorf("answer %s", a.body)
+		case a.status != http.StatusOK && (a.status >= 500 || a.header.Get("X-Amzn-Query-Error") == ""):
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	})
 }
