@@ -76,7 +76,7 @@ func Walk(ctx context.Context, q Queue, o Order, report func(Progress), act func
 	w.onePass, _ = q.(OnePass)
 	if ids := unique(o.Filter.IDs); len(ids) > 0 && w.onePass != nil {
 		// They are met in passing, each once.
-		w.order.Filter.IDs = ids
+		w.named, w.order.Filter.IDs = true, ids
 		if o.Limit == 0 || o.Limit > len(ids) {
 			w.order.Limit = len(ids)
 		}
@@ -125,6 +125,7 @@ type walk struct {
 	onePass  OnePass // the same, or nil
 	batch    int
 	after    uint64
+	named    bool     // the filter names letters, which are met in passing
 	byID     bool     // the filter names letters:
 	ids      []string // those still to be looked up
 	progress *Progress
@@ -146,7 +147,7 @@ func (w *walk) next(ctx context.Context) (letters []Letter, more bool, err error
 			return false
 		}
 		w.after = cursor
-		if !l.LastTry.After(w.began) { // or it died again since we began
+		if w.named || !l.LastTry.After(w.began) { // or it died again since we began
 			w.progress.Examined++
 			if w.order.Filter.Match(&l) {
 				letters = append(letters, l)

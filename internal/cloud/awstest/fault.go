@@ -81,7 +81,7 @@ type Trouble struct {
 	began time.Time
 	off   chan struct{} // closed by Off
 	once  sync.Once
-	all   *faults
+	all   *Faults
 
 	calls, hits int // guarded by all.mu
 }
@@ -104,10 +104,31 @@ func (t *Trouble) Hits() int {
 	return t.hits
 }
 
-// faults are those that are switched on, in the order of that.
-type faults struct {
+// Faults are those that are switched on, in the order of that. A Host has some,
+// which its calls meet; a service may have others, for what it does by itself.
+// The zero value is ready, and safe for concurrent use.
+type Faults struct {
 	mu sync.Mutex
 	on []*Trouble
+}
+
+// Fail switches a fault on.
+func (f *Faults) Fail(fault Fault) *Trouble {
+	t := &Trouble{fault: fault, began: time.Now(), off: make(chan struct{}), all: f}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.on = append(f.on, t)
+	return t
+}
+
+// Heal switches all faults off.
+func (f *Faults) Heal() {
+	f.mu.Lock()
+	on := slices.Clone(f.on)
+	f.mu.Unlock()
+	for _, t := range on {
+		t.Off()
+	}
 }
 
 // Fail switches a fault on. Several work together, in the order in which they
@@ -119,25 +140,14 @@ func (h *Host) Fail(f Fault) *Trouble {
 			panic(h.config.Service + " has no operation " + name)
 		}
 	}
-	t := &Trouble{fault: f, began: time.Now(), off: make(chan struct{}), all: &h.faults}
-	h.faults.mu.Lock()
-	defer h.faults.mu.Unlock()
-	h.faults.on = append(h.faults.on, t)
-	return t
+	return h.faults.Fail(f)
 }
 
 // Heal switches all faults off.
-func (h *Host) Heal() {
-	h.faults.mu.Lock()
-	on := slices.Clone(h.faults.on)
-	h.faults.mu.Unlock()
-	for _, t := range on {
-		t.Off()
-	}
-}
+func (h *Host) Heal() { h.faults.Heal() }
 
-// plan returns what is to go wrong with a call; nil is nothing.
-func (f *faults) plan(operation string, now time.Time) *Plan {
+// Plan returns what is to go wrong with an operation; nil is nothing.
+func (f *Faults) Plan(operation string, now time.Time) *Plan {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var p *Plan
@@ -198,6 +208,15 @@ func (p *Plan) Refuse(err *Error, s Strike) {
 	if p.refusal == nil {
 		p.refusal = &refusal{err: err, stored: s.Stored}
 	}
+}
+
+// Refusal returns the error that ends the call, nil if none does; a plan that is
+// nil has none.
+func (p *Plan) Refusal() *Error {
+	if p == nil || p.refusal == nil {
+		return nil
+	}
+	return p.refusal.err
 }
 
 // Spoil changes the answer.

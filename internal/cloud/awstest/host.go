@@ -42,7 +42,7 @@ type Host struct {
 	cert   *certificate // nil without TLS
 	opened bool         // once; guarded by running
 
-	faults  faults
+	faults  Faults
 	traffic counters
 
 	// running is held for reading by a call that touches what is stored, so

@@ -60,7 +60,7 @@ func (h *Host) serve(w http.ResponseWriter, r *http.Request, ss *session) {
 	h.traffic.begin(route.Operation, now)
 	defer h.traffic.end()
 	c := &Call{Request: r, Operation: route.Operation, host: h, session: ss, route: route}
-	c.Plan = h.faults.plan(route.Operation, now)
+	c.Plan = h.faults.Plan(route.Operation, now)
 	if c.Plan.run(BeforeReading, c) != nil {
 		panic(http.ErrAbortHandler)
 	}
@@ -136,10 +136,10 @@ func (c *Call) Ended() <-chan struct{} { return c.session.ended }
 
 func write(w http.ResponseWriter, a *Answer) {
 	h := w.Header()
+	h["X-Amzn-Requestid"] = []string{UUID()}
 	for name, values := range a.Header {
 		h[name] = values
 	}
-	h["X-Amzn-Requestid"] = []string{UUID()}
 	h["Content-Type"] = []string{a.ContentType}
 	h["Content-Length"] = []string{strconv.Itoa(len(a.Body))}
 	if !a.date.IsZero() {

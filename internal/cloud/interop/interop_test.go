@@ -1,7 +1,9 @@
 // Package interop shows that what Sluice puts on a Kinesis stream and what
 // AWS's own libraries put there are understood by both sides: the Kinesis
 // Producer Library and the Kinesis Client Library (Java), the aggregation
-// module for Node.js, and boto3. It has tests only.
+// module for Node.js, and boto3. It shows too that sqstest, our double of SQS, is
+// what the AWS SDKs for Go and Python expect, and behaves as moto, a double that
+// is not ours. It has tests only.
 //
 // The libraries run as they come from their registries, in versions that the
 // lock files in testdata pin; a machine that lacks their language skips those

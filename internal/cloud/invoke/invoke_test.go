@@ -65,7 +65,7 @@ func TestWhatAnInvocationComesTo(t *testing.T) {
 		"not allowed":            {fault: new(lambdatest.Calls(lambdatest.AccessDenied)), want: "forbidden"},
 		"throttled":              {fault: new(lambdatest.Calls(lambdatest.CallerThrottled)), want: "throttled"},
 		"a failure of Lambda":    {fault: new(lambdatest.Calls(lambdatest.ServiceFailure)), want: "ambiguous"},
-		"a failure that lies":    {fault: new(lambdatest.Calls(lambdatest.ServiceFailure).Accepted()), want: "ambiguous", ran: 1},
+		"a failure that lies":    {fault: new(lambdatest.Calls(lambdatest.ServiceFailure).Stored()), want: "ambiguous", ran: 1},
 		"the answer is lost":     {fault: new(lambdatest.LostAnswer()), want: "ambiguous", ran: 1},
 		"the call is lost":       {fault: new(lambdatest.Disconnect(lambdatest.BeforeAccepting)), want: "ambiguous"},
 		"too large":              {payload: `"` + strings.Repeat("x", invoke.MaxPayload-1) + `"`, want: "too_large"},

@@ -96,13 +96,13 @@ func TestADeadLetterIsTheEventWithItsError(t *testing.T) {
 		{"a long one", strings.Repeat("é", 512), "200", func(int, string) (string, error) { return "", fmt.Errorf("%s", strings.Repeat("é", 600)) }, nil},
 		{"one that says nothing", "Unhandled", "200", func(int, string) (string, error) { return "", fmt.Errorf("") }, nil},
 		{"a character that SQS refuses", "a b", "200", func(int, string) (string, error) { return "", fmt.Errorf("a\x00b") }, nil},
-		{"throttled until it was too old", "Rate Exceeded.", "429", succeeds, new(lambdatest.Runs(lambdatest.Throttled))},
+		{"throttled until it was too old", "Rate Exceeded.", "429", succeeds, new(lambdatest.Calls(lambdatest.Throttled))},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var c calls
 			inBubble(t, one(lambdatest.Function{Handler: c.handler(test.do), Async: lambdatest.Async{DeadLetterQueue: "arn:aws:sqs:us-east-1:123456789012:dead"}}), func(t *testing.T, r *rig) {
 				if test.fault != nil {
-					r.Fail(*test.fault)
+					r.FailRuns(*test.fault)
 				}
 				id := r.accept("f", `{ "a": "<b>" }`)
 				r.drain()
@@ -139,7 +139,7 @@ func TestAnOnFailureRecordHasTheEventAndItsError(t *testing.T) {
 			"responsePayload":{"errorMessage":"the sink is broken","errorType":"*errors.errorString"}}`},
 		// Throttled a minute later, and 1, 2, 4 ... 256 seconds after that. The next
 		// try, five minutes on, finds it too old.
-		{"too old", "f", new(lambdatest.Runs(lambdatest.Throttled).After(1)), `{
+		{"too old", "f", new(lambdatest.Calls(lambdatest.Throttled).After(1)), `{
 			"version":"1.0","timestamp":"2000-01-01T00:14:31.000Z",
 			"requestContext":{"requestId":"ID","functionArn":"` + arn + `$LATEST","condition":"EventAgeExceeded","approximateInvokeCount":1},
 			"requestPayload":{"a":1},
@@ -150,7 +150,7 @@ func TestAnOnFailureRecordHasTheEventAndItsError(t *testing.T) {
 			config := one(lambdatest.Function{Handler: c.handler(fails), Async: lambdatest.Async{OnFailure: "failed", MaximumEventAge: 10 * time.Minute}})
 			inBubble(t, config, func(t *testing.T, r *rig) {
 				if test.fault != nil {
-					r.Fail(*test.fault)
+					r.FailRuns(*test.fault)
 				}
 				id := r.accept(test.function, `{"a":1}`)
 				r.drain()
@@ -182,7 +182,7 @@ func TestAThrottledEventGoesBackUntilItIsTooOld(t *testing.T) {
 	config := one(lambdatest.Function{Handler: c.handler(succeeds), Async: lambdatest.Async{DeadLetterQueue: "dead", MaximumEventAge: time.Hour}})
 	inBubble(t, config, func(t *testing.T, r *rig) {
 		// 1 + 2 + 4 + ... + 256 s, then 5 minutes each.
-		trouble := r.Fail(lambdatest.Runs(lambdatest.Throttled).Times(10))
+		trouble := r.FailRuns(lambdatest.Calls(lambdatest.Throttled).Times(10))
 		began := time.Now()
 		r.accept("f", "{}")
 		r.drain()
@@ -190,7 +190,7 @@ func TestAThrottledEventGoesBackUntilItIsTooOld(t *testing.T) {
 			t.Errorf("ran %d times after %s", len(c.all()), took)
 		}
 		trouble.Off()
-		trouble = r.Fail(lambdatest.Runs(lambdatest.ServiceFailure))
+		trouble = r.FailRuns(lambdatest.Calls(lambdatest.ServiceFailure))
 		r.accept("f", "{}")
 		r.drain()
 		// 9 waits that double, and of 3600-511 s another 11 waits of 5 minutes.
@@ -206,7 +206,7 @@ func TestAThrottledEventGoesBackUntilItIsTooOld(t *testing.T) {
 func TestRefusalsDoNotUseUpTheRetries(t *testing.T) {
 	var c calls
 	inBubble(t, one(lambdatest.Function{Handler: c.handler(fails)}), func(t *testing.T, r *rig) {
-		r.Fail(lambdatest.Runs(lambdatest.Throttled).When(func(n int) bool { return n%2 == 1 }))
+		r.FailRuns(lambdatest.Calls(lambdatest.Throttled).When(func(n int) bool { return n%2 == 1 }))
 		r.accept("f", "{}")
 		r.drain()
 		// Each attempt is throttled once, which costs a second.
@@ -245,7 +245,7 @@ func TestEventsAreRunInOrderOnlyOneAtATime(t *testing.T) {
 		t.Run(fmt.Sprintf("%+v", a), func(t *testing.T) {
 			var c calls
 			inBubble(t, one(lambdatest.Function{Handler: c.handler(succeeds), Async: a}), func(t *testing.T, r *rig) {
-				r.Fail(lambdatest.Runs(lambdatest.Throttled).Times(1)) // the first comes back a second later
+				r.FailRuns(lambdatest.Calls(lambdatest.Throttled).Times(1)) // the first comes back a second later
 				for _, payload := range sent {
 					r.accept("f", payload)
 				}

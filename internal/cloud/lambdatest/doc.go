@@ -9,7 +9,7 @@
 //		Queues: queues, // *sqstest.Server
 //		Functions: []lambdatest.Function{{
 //			Name: "router", Aliases: map[string]string{"prod": "1"},
-//			Bootstrap: "/tmp/x/bootstrap", Env: []string{"RULES_BUCKET=rules"},
+//			Bootstrap: path, Env: []string{"RULES_BUCKET=rules"},
 //		}},
 //	})
 //	lambda.MapKinesis(lambdatest.KinesisSource{

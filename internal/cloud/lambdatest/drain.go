@@ -10,6 +10,10 @@ import (
 func (s *Server) note(events int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.noteLocked(events)
+}
+
+func (s *Server) noteLocked(events int) {
 	s.pending += events
 	s.work++
 	if s.changed != nil {

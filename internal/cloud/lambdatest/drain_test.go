@@ -57,7 +57,7 @@ func TestDrainWaitsForWhatComesOfWhatRuns(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.drain() // of nothing
-		trouble := r.Fail(lambdatest.Runs(lambdatest.Throttled).Times(5))
+		trouble := r.FailRuns(lambdatest.Calls(lambdatest.Throttled).Times(5))
 		for n := range 20 {
 			r.put(fmt.Sprintf("k%d:%d", n%4, n))
 		}

@@ -1,17 +1,14 @@
 package lambdatest
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
-	"errors"
 	"net/http"
-	"strconv"
+	"slices"
 	"strings"
-	"time"
-)
 
-// endpoint serves Invoke, as the SDK calls it.
-type endpoint struct{ *Server }
+	"github.com/eventsluice/sluice/internal/cloud/awstest"
+)
 
 // Paths of the API. Source: API reference, Invoke.
 const (
@@ -19,101 +16,68 @@ const (
 	invocationsPath = "/invocations"
 )
 
-func (e endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	id := uuid()
-	w.Header()["X-Amzn-Requestid"] = []string{id}
+// route finds the function that a call is for; its name is the operation.
+func (s *Server) route(r *http.Request) (*awstest.Route, *awstest.Answer) {
 	name, ok := strings.CutPrefix(r.URL.Path, functionsPath)
 	name, invokes := strings.CutSuffix(name, invocationsPath)
 	if !ok || !invokes || r.Method != http.MethodPost {
-		write(w, refused("UnknownOperationException", http.StatusNotFound, "%s %s is not served here", r.Method, r.URL.Path))
-		return
+		return nil, refused(refuse("UnknownOperationException", http.StatusNotFound, "%s %s is not served here", r.Method, r.URL.Path))
 	}
-	if err := checkSigned(r, e.region(), time.Now()); err != nil {
-		write(w, err)
-		return
-	}
-	var body bytes.Buffer
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxSyncBytes+1)); err != nil {
-		if tooLarge := (*http.MaxBytesError)(nil); !errors.As(err, &tooLarge) {
-			panic(http.ErrAbortHandler) // the sender is gone
-		}
-		write(w, checkSize(maxSyncBytes+1, maxSyncBytes))
-		return
-	}
-	c := call{endpoint: e, w: w, id: id, kind: r.Header.Get("X-Amz-Invocation-Type"), payload: body.Bytes()}
-	if c.kind == "" {
-		c.kind = "RequestResponse"
-	}
-	t, err := e.resolve(name, r.URL.Query().Get("Qualifier"))
+	t, err := s.resolve(name, r.URL.Query().Get("Qualifier"))
 	if err != nil {
-		write(w, err)
-		return
+		return nil, refused(err)
 	}
-	plan := e.faults.call(t.Name)
-	if plan.do(BeforeAccepting, r.Context(), e.Server) != nil {
-		panic(http.ErrAbortHandler)
-	}
-	if no := plan.refusal(); no != nil && !plan.accepted {
-		write(w, no)
-		return
-	}
-	answer := c.serve(t)
-	if plan.do(AfterAccepting, r.Context(), e.Server) != nil {
-		panic(http.ErrAbortHandler)
-	}
-	if no := plan.refusal(); no != nil {
-		write(w, no)
-		return
-	}
-	answer()
+	return &awstest.Route{
+		Operation: t.Name,
+		Refused:   refused,
+		Run: func(c *awstest.Call) *awstest.Answer {
+			id := uuid()
+			a, err := s.serve(c, t, id)
+			if err != nil {
+				a = refused(err)
+			}
+			if a.Header == nil {
+				a.Header = http.Header{}
+			}
+			a.Header["X-Amzn-Requestid"] = []string{id}
+			return a
+		},
+	}, nil
 }
 
-// call is one Invoke.
-type call struct {
-	endpoint
-	w       http.ResponseWriter
-	id      string
-	kind    string
-	payload []byte
-}
-
-// serve does what is asked, and returns how to answer.
-func (c *call) serve(t target) (answer func()) {
-	refuse := func(err *Error) func() { return func() { write(c.w, err) } }
+// serve does what a call asks for.
+func (s *Server) serve(c *awstest.Call, t target, id string) (*awstest.Answer, *Error) {
+	kind := cmp.Or(c.Request.Header.Get("X-Amz-Invocation-Type"), "RequestResponse")
 	limit := maxSyncBytes
-	if c.kind == "Event" {
+	if kind == "Event" {
 		limit = maxAsyncBytes
 	}
-	if err := check(c.payload, limit); err != nil {
-		return refuse(err)
+	if err := check(c.Body, limit); err != nil {
+		return nil, err
 	}
-	if len(c.payload) == 0 {
-		c.payload = []byte("{}")
+	payload := slices.Clone(c.Body)
+	if len(payload) == 0 {
+		payload = []byte("{}")
 	}
-	switch c.kind {
+	switch kind {
 	case "Event":
-		t.queue.accept(t.qualifier, c.id, c.payload)
-		return func() { c.w.WriteHeader(http.StatusAccepted) }
+		c.Work(func() { t.queue.accept(t.qualifier, id, payload) })
+		return &awstest.Answer{Status: http.StatusAccepted}, nil
 	case "DryRun":
-		return func() { c.w.WriteHeader(http.StatusNoContent) }
+		return &awstest.Answer{Status: http.StatusNoContent}, nil
 	case "RequestResponse":
 	default:
-		return refuse(badParameter("1 validation error detected: Value '%s' at 'invocationType' failed to satisfy constraint: Member must satisfy enum value set: [Event, RequestResponse, DryRun]", c.kind))
+		return nil, badParameter("1 validation error detected: Value '%s' at 'invocationType' failed to satisfy constraint: Member must satisfy enum value set: [Event, RequestResponse, DryRun]", kind)
 	}
-	r, err := t.invoke(t.qualifier, c.id, c.payload)
+	r, err := t.invoke(t.qualifier, id, payload)
 	if err != nil {
-		return refuse(err)
+		return nil, err
 	}
-	return func() {
-		h := c.w.Header()
-		h["Content-Type"] = []string{"application/json"}
-		h["X-Amz-Executed-Version"] = []string{r.Version}
-		if r.FunctionError != "" {
-			h["X-Amz-Function-Error"] = []string{r.FunctionError}
-		}
-		h["Content-Length"] = []string{strconv.Itoa(len(r.Payload))}
-		_, _ = c.w.Write(r.Payload)
+	a := &awstest.Answer{ContentType: "application/json", Body: r.Payload, Header: http.Header{"X-Amz-Executed-Version": {r.Version}}}
+	if r.FunctionError != "" {
+		a.Header["X-Amz-Function-Error"] = []string{r.FunctionError}
 	}
+	return a, nil
 }
 
 // check returns what is wrong with a payload.
@@ -122,7 +86,7 @@ func check(payload []byte, limit int) *Error {
 		return err
 	}
 	if len(payload) > 0 && !json.Valid(payload) {
-		return refused("InvalidRequestContentException", http.StatusBadRequest, "Could not parse request body into json: Could not parse payload into json")
+		return refuse("InvalidRequestContentException", http.StatusBadRequest, "Could not parse request body into json: Could not parse payload into json")
 	}
 	return nil
 }
@@ -134,48 +98,7 @@ func checkSize(n, limit int) *Error {
 	case n <= limit:
 		return nil
 	case limit == maxAsyncBytes:
-		return refused("RequestEntityTooLargeException", http.StatusRequestEntityTooLarge, "%d byte payload is too large for the Event invocation type (limit %d bytes)", n, limit)
+		return refuse("RequestEntityTooLargeException", http.StatusRequestEntityTooLarge, "%d byte payload is too large for the Event invocation type (limit %d bytes)", n, limit)
 	}
-	return refused("RequestTooLargeException", http.StatusRequestEntityTooLarge, "Request must be smaller than %d bytes for the InvokeFunction operation", limit)
-}
-
-// write answers with an error.
-func write(w http.ResponseWriter, err *Error) {
-	body := err.body()
-	h := w.Header()
-	h["Content-Type"] = []string{"application/json"}
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	h["X-Amzn-Errortype"] = []string{err.Code}
-	if err.RetryAfter > 0 {
-		h["Retry-After"] = []string{strconv.Itoa(int(err.RetryAfter.Seconds()))}
-	}
-	w.WriteHeader(err.Status)
-	_, _ = w.Write(body)
-}
-
-// maxSkew is how far a signature may be from the server's time.
-const maxSkew = 5 * time.Minute
-
-// checkSigned checks that a request has a signature of version 4 for Lambda, for
-// this region and not made long ago. The signature itself is not verified.
-func checkSigned(r *http.Request, region string, now time.Time) *Error {
-	forbidden := func(code, message string) *Error { return refused(code, http.StatusForbidden, "%s", message) }
-	authorization := r.Header.Get("Authorization")
-	if authorization == "" {
-		return forbidden("MissingAuthenticationTokenException", "Missing Authentication Token")
-	}
-	_, credential, ok := strings.Cut(authorization, "AWS4-HMAC-SHA256 Credential=")
-	credential, rest, _ := strings.Cut(credential, ",")
-	signedAt, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
-	// key / date / region / service / aws4_request
-	scope := strings.Split(credential, "/")
-	switch {
-	case !ok || err != nil || len(scope) != 5 || scope[4] != "aws4_request" || !strings.Contains(rest, "SignedHeaders=") || !strings.Contains(rest, "Signature="):
-		return forbidden("IncompleteSignatureException", "Authorization header requires 'Credential', 'Signature' and 'SignedHeaders' parameters, and existence of 'X-Amz-Date'.")
-	case scope[3] != "lambda" || scope[2] != region:
-		return forbidden("InvalidSignatureException", "Credential should be scoped to service 'lambda' and region '"+region+"'.")
-	case now.Sub(signedAt).Abs() > maxSkew:
-		return forbidden("InvalidSignatureException", "Signature expired or not yet current.")
-	}
-	return nil
+	return refuse("RequestTooLargeException", http.StatusRequestEntityTooLarge, "Request must be smaller than %d bytes for the InvokeFunction operation", limit)
 }

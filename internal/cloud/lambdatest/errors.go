@@ -4,67 +4,70 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"time"
+
+	"github.com/eventsluice/sluice/internal/cloud/awstest"
 )
 
 // Error is an answer that refuses a call. It is not what a function makes of an
 // event: see Response.FunctionError.
-type Error struct {
-	Code    string // the exception, such as "ResourceNotFoundException"
-	Status  int    // of the HTTP answer
-	Message string
-	// Reason stands in answers that throttle.
-	Reason string
-	// RetryAfter is sent, in whole seconds, unless it is zero.
-	RetryAfter time.Duration
-}
-
-// Error makes it one.
-func (e *Error) Error() string { return e.Code + ": " + e.Message }
+type Error = awstest.Error
 
 // What Lambda refuses calls with. Source: API reference, Invoke; wordings are
 // those that users report.
 var (
 	// Throttled is what a function without a free environment answers.
-	Throttled = &Error{
-		Code: "TooManyRequestsException", Status: http.StatusTooManyRequests, Message: "Rate Exceeded.",
-		Reason: "ReservedFunctionConcurrentInvocationLimitExceeded", RetryAfter: time.Second,
-	}
+	Throttled = &Error{Code: "TooManyRequestsException", Status: http.StatusTooManyRequests, Message: "Rate Exceeded."}
 	// CallerThrottled is what one who calls too often is answered.
-	CallerThrottled = &Error{
-		Code: "TooManyRequestsException", Status: http.StatusTooManyRequests, Message: "Rate Exceeded.",
-		Reason: "CallerRateLimitExceeded", RetryAfter: time.Second,
-	}
+	CallerThrottled = &Error{Code: Throttled.Code, Status: Throttled.Status, Message: "Rate exceeded"}
+
 	ServiceFailure = &Error{Code: "ServiceException", Status: http.StatusInternalServerError, Message: "An error occurred and the request cannot be processed."}
 	Unavailable    = &Error{Code: "ServiceUnavailableException", Status: http.StatusServiceUnavailable, Message: "Service is unavailable, please retry."}
-	AccessDenied   = &Error{Code: "AccessDeniedException", Status: http.StatusForbidden, Message: "User: arn:aws:sts::" + account + ":assumed-role/router/router is not authorized to perform: lambda:InvokeFunction on this resource because no identity-based policy allows the lambda:InvokeFunction action"}
+	AccessDenied   = &Error{Code: "AccessDeniedException", Status: http.StatusForbidden, Message: "User: arn:aws:sts::" + awstest.Account + ":assumed-role/router/router is not authorized to perform: lambda:InvokeFunction on this resource because no identity-based policy allows the lambda:InvokeFunction action"}
 	NotFound       = &Error{Code: "ResourceNotFoundException", Status: http.StatusNotFound, Message: "Function not found."}
 )
 
-func refused(code string, status int, format string, args ...any) *Error {
+// closing ends what was running when the server was closed.
+var closing = &Error{Code: Unavailable.Code, Status: Unavailable.Status, Message: "the server is closing"}
+
+// retryAfter is what Lambda asks of one it throttles, in seconds.
+const retryAfter = "1"
+
+func refuse(code string, status int, format string, args ...any) *Error {
 	return &Error{Code: code, Status: status, Message: fmt.Sprintf(format, args...)}
 }
 
-func notFound(arn string) *Error {
-	return refused(NotFound.Code, http.StatusNotFound, "Function not found: %s", arn)
-}
+func notFound(arn string) *Error { return NotFound.With("Function not found: " + arn) }
 
 func badParameter(format string, args ...any) *Error {
-	return refused("InvalidParameterValueException", http.StatusBadRequest, format, args...)
+	return refuse("InvalidParameterValueException", http.StatusBadRequest, format, args...)
 }
 
-// body is how an error travels. Throttling writes message small.
-func (e *Error) body() []byte {
-	kind := "User"
-	if e.Status >= 500 {
-		kind = "Service"
+// refused answers with an error; nil is an answer without a body.
+func refused(err *Error) *awstest.Answer {
+	if err == nil {
+		return &awstest.Answer{}
 	}
-	fields := map[string]string{"Type": kind}
-	if e.Reason != "" {
-		fields["Reason"], fields["message"] = e.Reason, e.Message
-	} else {
-		fields["Message"] = e.Message
+	switch err.Code { // what is said of every service, as Lambda says it
+	case "RequestEntityTooLarge":
+		err = checkSize(maxSyncBytes+1, maxSyncBytes)
+	case "MissingAuthenticationTokenException", "IncompleteSignatureException", awstest.InvalidSignature.Code,
+		awstest.ExpiredToken.Code, awstest.UnrecognizedClient.Code:
+		err = refuse(err.Code, http.StatusForbidden, "%s", err.Message)
 	}
-	b, _ := json.Marshal(fields)
-	return b
+	a := &awstest.Answer{Status: err.Status, ContentType: "application/json", Header: http.Header{"X-Amzn-Errortype": {err.Code}}}
+	fields := map[string]string{"Type": "User", "Message": err.Message}
+	if err.Status >= http.StatusInternalServerError {
+		fields["Type"] = "Service"
+	}
+	if err.Code == Throttled.Code { // which writes message small
+		delete(fields, "Message")
+		fields["message"] = err.Message
+		fields["Reason"] = "ReservedFunctionConcurrentInvocationLimitExceeded"
+		if err == CallerThrottled {
+			fields["Reason"] = "CallerRateLimitExceeded"
+		}
+		a.Header["Retry-After"] = []string{retryAfter}
+	}
+	a.Body, _ = json.Marshal(fields)
+	return a
 }

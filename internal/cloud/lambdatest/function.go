@@ -11,10 +11,9 @@ import (
 	"strings"
 	"sync"
 	"time"
-)
 
-// account is the owner of everything.
-const account = "123456789012"
+	"github.com/eventsluice/sluice/internal/cloud/awstest"
+)
 
 // latest is the version that can be changed, and what is meant without a
 // qualifier.
@@ -139,18 +138,21 @@ type target struct {
 // an ARN from the account on.
 func (s *Server) resolve(name, qualifier string) (target, *Error) {
 	rest := name
-	if after, ok := strings.CutPrefix(rest, "arn:aws:lambda:"+s.region()+":"); ok {
+	if after, ok := strings.CutPrefix(rest, "arn:aws:lambda:"+s.Region()+":"); ok {
 		rest = after
 	} else if strings.HasPrefix(rest, "arn:") {
 		return target{}, notFound(name)
 	}
-	if after, ok := strings.CutPrefix(rest, account+":function:"); ok {
+	if after, ok := strings.CutPrefix(rest, awstest.Account+":function:"); ok {
 		rest = after
 	} else if rest != name {
 		return target{}, notFound(name)
 	}
 	short, derived, has := strings.Cut(rest, ":")
 	if has {
+		if derived == "" {
+			return target{}, notFound(name)
+		}
 		if qualifier != "" && qualifier != derived {
 			return target{}, badParameter("The derived qualifier from the function name does not match the specified qualifier.")
 		}
@@ -241,10 +243,12 @@ func (i *invocation) answer(r Response) (first bool) {
 // the server cut it short.
 func (f *function) invoke(qualifier, requestID string, payload []byte) (Response, *Error) {
 	version := f.version(qualifier)
-	f.server.note(1)
-	defer f.server.note(-1)
-	plan := f.server.faults.run(f.Name)
-	if err := plan.refusal(); err != nil {
+	if !f.server.enter() {
+		return Response{}, closing
+	}
+	defer f.server.leave()
+	plan := f.server.runs.Plan(f.Name, time.Now())
+	if err := plan.Refusal(); err != nil {
 		f.count(func(s *Stats) { s.refused(err) })
 		return Response{}, err
 	}
@@ -256,7 +260,7 @@ func (f *function) invoke(qualifier, requestID string, payload []byte) (Response
 	r := f.run(e, plan, &invocation{
 		Invocation: Invocation{RequestID: requestID, FunctionARN: f.qualified(qualifier)},
 		payload:    payload, version: version, done: make(chan Response, 1),
-		doomed: plan.crashes(AfterRunning),
+		doomed: crashes(plan, AfterRunning),
 	})
 	r.RequestID, r.Version = requestID, version
 	f.release(r)
@@ -266,11 +270,8 @@ func (f *function) invoke(qualifier, requestID string, payload []byte) (Response
 	return r, nil
 }
 
-// closing ends what was running when the server was closed.
-var closing = refused("ServiceUnavailableException", 503, "the server is closing")
-
 // run has an environment do the work, and starts one if e is none.
-func (f *function) run(e environment, plan *plan, i *invocation) Response {
+func (f *function) run(e environment, plan *awstest.Plan, i *invocation) Response {
 	for {
 		if e == nil {
 			var fault *Response
@@ -278,7 +279,7 @@ func (f *function) run(e environment, plan *plan, i *invocation) Response {
 				return *fault
 			}
 		}
-		if plan.crashes(BeforeRunning) {
+		if crashes(plan, BeforeRunning) {
 			e.kill()
 			return exited(i, "signal: killed")
 		}

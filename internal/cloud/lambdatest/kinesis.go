@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/cloud/awstest"
 	"github.com/eventsluice/sluice/internal/cloud/kinesistest"
 )
 
@@ -102,7 +103,7 @@ func (s *Server) MapKinesis(c KinesisSource) (*Mapping, error) {
 		return nil, err
 	}
 	k := &reader{
-		Mapping: m, KinesisSource: c, arn: "arn:aws:kinesis:" + s.region() + ":" + account + ":stream/" + c.Stream,
+		Mapping: m, KinesisSource: c, arn: "arn:aws:kinesis:" + s.Region() + ":" + awstest.Account + ":stream/" + c.Stream,
 		lanes: map[string][]*lane{}, finished: map[string]bool{}, after: map[string]string{}, look: make(chan struct{}, 1),
 	}
 	if c.StartingPosition == Latest {
@@ -250,7 +251,7 @@ func (l *lane) run() bool {
 // gather waits for a batch. There is none at the end of the shard, and when the
 // mapping is stopped.
 func (l *lane) gather() (batch []entry, ended bool) {
-	var window *time.Timer // since the first record
+	var over <-chan time.Time // the end of the window, since the first record
 	for l.ctx.Err() == nil {
 		changed := l.Server.Changed(l.Stream)
 		ended := l.read()
@@ -260,15 +261,11 @@ func (l *lane) gather() (batch []entry, ended bool) {
 		case l.full(), len(l.pending) > 0 && (ended || l.MaximumBatchingWindow == 0):
 			return l.cut(), false
 		}
-		var over <-chan time.Time
-		if len(l.pending) > 0 {
-			if window == nil {
-				window = time.NewTimer(l.MaximumBatchingWindow)
-				defer window.Stop()
-			}
-			over = window.C
-		} else {
+		switch {
+		case len(l.pending) == 0:
 			l.park(true)
+		case over == nil:
+			over = time.After(l.MaximumBatchingWindow)
 		}
 		select {
 		case <-changed:
@@ -359,12 +356,12 @@ func (l *lane) deliver(batch []entry) error {
 			pieces = pieces[:last]
 			continue
 		}
-		done, err := l.try(p)
-		if err != nil {
-			return err
-		}
+		done := l.try(p)
 		p.records = p.records[done:]
+		var err error
 		switch {
+		case p.refusal == closing:
+			return closing
 		case len(p.records) == 0:
 			pieces = pieces[:last]
 			continue
@@ -399,34 +396,30 @@ func (l *lane) deliver(batch []entry) error {
 }
 
 // try invokes the function once, and returns how many of the first records are
-// done. It fails when the mapping is stopped.
-func (l *lane) try(p *piece) (done int, err error) {
+// done.
+func (l *lane) try(p *piece) (done int) {
 	payload := eventOf(p.records)
 	p.requestID, p.functionError = uuid(), ""
 	if p.refusal = checkSize(len(payload), maxSyncBytes); p.refusal != nil {
-		return 0, nil
+		return 0
 	}
 	age := time.Since(p.records[len(p.records)-1].ArrivedAt)
 	l.count(func(s *Stats) { s.IteratorAge = max(s.IteratorAge, age) })
-	r, no := l.invoke(l.qualifier, p.requestID, payload)
-	switch {
-	case no == closing:
-		return 0, no
-	case no != nil:
-		p.refusal = no
+	var r Response
+	if r, p.refusal = l.invoke(l.qualifier, p.requestID, payload); p.refusal != nil {
 		p.refusals++
-		return 0, nil
+		return 0
 	}
 	p.invokes++
 	p.refusals = 0
 	p.functionError = r.FunctionError
 	switch {
 	case r.FunctionError != "":
-		return 0, nil
+		return 0
 	case !l.ReportBatchItemFailures:
-		return len(p.records), nil
+		return len(p.records)
 	}
-	return firstFailure(r.Payload, p.records), nil
+	return firstFailure(r.Payload, p.records)
 }
 
 // firstFailure returns how many records stand before the first that the function
@@ -537,8 +530,8 @@ func (l *lane) encode(r kinesistest.Record) []byte {
 	b = strconv.AppendFloat(b, float64(r.ArrivedAt.UnixMilli())/1000, 'f', 3, 64)
 	b = append(append(b, `},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"`...), l.shard...)
 	b = append(append(b, ':'), r.Sequence...)
-	b = append(b, `","eventName":"aws:kinesis:record","invokeIdentityArn":"arn:aws:iam::`+account+`:role/`...)
+	b = append(b, `","eventName":"aws:kinesis:record","invokeIdentityArn":"arn:aws:iam::`+awstest.Account+`:role/`...)
 	b = append(append(b, l.Name...), `","awsRegion":"`...)
-	b = append(append(b, l.server.region()...), `","eventSourceARN":"`...)
+	b = append(append(b, l.server.Region()...), `","eventSourceARN":"`...)
 	return append(append(b, l.arn...), `"}`...)
 }

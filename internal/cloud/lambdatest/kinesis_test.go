@@ -552,7 +552,7 @@ func TestThrottledBatchesWaitAndUseUpNoRetry(t *testing.T) {
 	var c calls
 	inBubble(t, one(lambdatest.Function{Handler: c.handler(fails)}), func(t *testing.T, r *rig) {
 		r.oneShard()
-		r.Fail(lambdatest.Runs(lambdatest.Throttled).When(func(n int) bool { return n <= 5 || n == 7 }))
+		r.FailRuns(lambdatest.Calls(lambdatest.Throttled).When(func(n int) bool { return n <= 5 || n == 7 }))
 		began := time.Now()
 		r.put("a:1", "a:2")
 		m := r.mapped(lambdatest.KinesisSource{MaximumRetryAttempts: new(1)})

@@ -91,7 +91,7 @@ func (m *Mapping) Discarded() int {
 
 // pause waits for a wait of Lambda itself, unless the mapping is stopped.
 func (m *Mapping) pause(d time.Duration) error {
-	return m.server.hold(m.ctx, m.server.scaled(d), nil)
+	return hold(m.ctx, m.server.scaled(d))
 }
 
 // errAllFailed says that an answer fails its whole batch.

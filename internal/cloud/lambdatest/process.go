@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -253,7 +254,7 @@ func (e *process) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	refuse(w, http.StatusNotFound, "InvalidPath", r.Method+" "+r.URL.Path)
+	reject(w, http.StatusNotFound, "InvalidPath", r.Method+" "+r.URL.Path)
 }
 
 // next hands out an invocation, when there is one.
@@ -313,7 +314,7 @@ func (e *process) answered(w http.ResponseWriter, r *http.Request, id string, li
 	i := e.current
 	if i == nil || i.RequestID != id || e.state != taken {
 		e.mu.Unlock()
-		refuse(w, http.StatusBadRequest, "InvalidRequestID", "no invocation "+id+" runs here")
+		reject(w, http.StatusBadRequest, "InvalidRequestID", "no invocation "+id+" runs here")
 		return
 	}
 	if i.doomed {
@@ -328,7 +329,7 @@ func (e *process) answered(w http.ResponseWriter, r *http.Request, id string, li
 	e.mu.Unlock()
 	i.answer(response)
 	if large {
-		refuse(w, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "Exceeded maximum allowed payload size")
+		reject(w, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "Exceeded maximum allowed payload size")
 		return
 	}
 	accept(w)
@@ -343,7 +344,7 @@ func (e *process) initFailed(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.state != starting {
-		refuse(w, http.StatusForbidden, "InvalidStateTransition", "the init phase is over")
+		reject(w, http.StatusForbidden, "InvalidStateTransition", "the init phase is over")
 		return
 	}
 	e.broken = &Response{Payload: b, FunctionError: "Unhandled"}
@@ -356,7 +357,7 @@ func accept(w http.ResponseWriter) {
 	_, _ = io.WriteString(w, `{"status":"OK"}`)
 }
 
-func refuse(w http.ResponseWriter, status int, kind, message string) {
+func reject(w http.ResponseWriter, status int, kind, message string) {
 	w.Header()["Content-Type"] = []string{"application/json"}
 	w.WriteHeader(status)
 	_, _ = fmt.Fprintf(w, `{"errorMessage":%q,"errorType":%q}`, message, kind)
@@ -366,4 +367,17 @@ func refuse(w http.ResponseWriter, status int, kind, message string) {
 func traceID(requestID string) string {
 	hex := strings.ReplaceAll(requestID, "-", "")
 	return "Root=1-" + hex[:8] + "-" + hex[8:] + ";Parent=" + hex[16:] + ";Sampled=0"
+}
+
+// connections are those of an http.Server, which itself does not wait for them.
+// Wait is for when it serves no more.
+type connections struct{ sync.WaitGroup }
+
+func (c *connections) state(_ net.Conn, s http.ConnState) {
+	switch s {
+	case http.StateNew:
+		c.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		c.Done()
+	}
 }

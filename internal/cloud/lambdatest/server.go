@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
-	"net/http"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/cloud/awstest"
 	"github.com/eventsluice/sluice/internal/cloud/sqstest"
 )
 
@@ -27,8 +25,12 @@ type Config struct {
 	// so that it may run with its caller in a synctest bubble. Functions are
 	// handlers then.
 	InMemory bool
-	// Region is that of all functions, in their ARNs. Default us-east-1.
+	// Region is that of all functions, in their ARNs; calls signed for another
+	// one are refused. Default us-east-1 and calls from any region.
 	Region string
+	// TLS serves HTTPS, with a certificate made at the start: see
+	// Server.Certificate.
+	TLS bool
 	// TimeScale is what waits of Lambda itself are multiplied by: those before
 	// retries (one and two minutes) and those after it was throttled (one second
 	// to five minutes). Limits of age, timeouts and batching windows are not
@@ -36,13 +38,13 @@ type Config struct {
 	TimeScale float64
 }
 
-// Server is a Lambda of one account and region. It is safe for concurrent use.
+// Server is a Lambda of one account and region: its Host is the Invoke endpoint,
+// and what it does beside that goes on while the endpoint is stopped. It is safe
+// for concurrent use.
 type Server struct {
+	*awstest.Host
 	config Config
-	addr   string
-	http   *http.Server
-	pipes  *pipes // nil unless in memory
-	faults faults
+	runs   awstest.Faults // those of calls are the host's
 
 	// ctx ends with the server, and all that runs with it.
 	ctx context.Context
@@ -56,8 +58,7 @@ type Server struct {
 	work      uint64        // counts what Drain has to know of
 	changed   chan struct{} // closed at the next of these; nil while nobody asks
 
-	tasks sync.WaitGroup // all goroutines but those of connections; see spawn
-	conns connections
+	tasks sync.WaitGroup // all goroutines; see spawn
 }
 
 // New starts a server that is gone when the test ends.
@@ -76,24 +77,25 @@ func Open(c Config) (*Server, error) {
 	c.TimeScale = cmp.Or(c.TimeScale, 1)
 	s := &Server{config: c, functions: map[string]*function{}}
 	s.ctx, s.end = context.WithCancel(context.Background())
+	var err error
+	s.Host, err = awstest.NewHost(awstest.Config{
+		Service: "lambda",
+		Has:     func(name string) bool { return s.function(name) != nil },
+		Route:   s.route,
+		MaxBody: maxSyncBytes,
+		Addr:    c.Addr, InMemory: c.InMemory, Region: c.Region, TLS: c.TLS,
+	})
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range c.Functions {
 		if err := s.CreateFunction(f); err != nil {
 			return nil, err
 		}
 	}
-	var l net.Listener
-	if c.InMemory {
-		s.pipes = newPipes()
-		l = s.pipes
-	} else {
-		var err error
-		if l, err = net.Listen("tcp", cmp.Or(c.Addr, "127.0.0.1:0")); err != nil {
-			return nil, err
-		}
+	if err := s.Start(); err != nil {
+		return nil, err
 	}
-	s.addr = l.Addr().String()
-	s.http = &http.Server{Handler: endpoint{s}, ReadHeaderTimeout: time.Minute, ConnState: s.conns.state}
-	s.spawn(func() { _ = s.http.Serve(l) }) // ends with the server, and says nothing else
 	return s, nil
 }
 
@@ -108,9 +110,8 @@ func (s *Server) Close() {
 	for _, f := range s.functions { // nobody adds one any more
 		f.queue.stop()
 	}
-	_ = s.http.Close()
+	s.Stop()
 	s.tasks.Wait()
-	s.conns.Wait()
 }
 
 // spawn starts a goroutine that Close waits for, unless it is too late.
@@ -122,6 +123,23 @@ func (s *Server) spawn(task func()) bool {
 	}
 	s.tasks.Go(task)
 	return true
+}
+
+// enter begins an invocation that Close waits for, unless it is too late.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.tasks.Add(1)
+	s.noteLocked(1)
+	return true
+}
+
+func (s *Server) leave() {
+	s.note(-1)
+	s.tasks.Done()
 }
 
 // CreateFunction adds a function.
@@ -156,32 +174,12 @@ func (s *Server) function(name string) *function {
 // ARN returns the ARN of a function, with a qualifier unless that is empty. The
 // function need not exist.
 func (s *Server) ARN(function, qualifier string) string {
-	arn := "arn:aws:lambda:" + s.region() + ":" + account + ":function:" + function
+	arn := "arn:aws:lambda:" + s.Region() + ":" + awstest.Account + ":function:" + function
 	if qualifier != "" {
 		arn += ":" + qualifier
 	}
 	return arn
 }
-
-// Addr returns the host and port.
-func (s *Server) Addr() string { return s.addr }
-
-// URL returns the endpoint, for AWS_ENDPOINT_URL_LAMBDA.
-func (s *Server) URL() string { return "http://" + s.addr }
-
-// Env returns the environment with which an AWS SDK calls this server. Processes
-// of functions have it too.
-func (s *Server) Env() []string {
-	return []string{
-		"AWS_ENDPOINT_URL_LAMBDA=" + s.URL(),
-		"AWS_REGION=" + s.region(),
-		"AWS_ACCESS_KEY_ID=AKIDEXAMPLE",
-		"AWS_SECRET_ACCESS_KEY=example",
-		"AWS_EC2_METADATA_DISABLED=true",
-	}
-}
-
-func (s *Server) region() string { return cmp.Or(s.config.Region, "us-east-1") }
 
 // Invoke runs a function and returns what became of it, as a synchronous Invoke
 // call does, without the endpoint and its faults. The function is named as in a
@@ -221,20 +219,16 @@ func (s *Server) scaled(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * s.config.TimeScale)
 }
 
-// sleep waits, unless the server ends.
-func (s *Server) sleep(d time.Duration) error {
+// hold waits for d, unless ctx is done.
+func hold(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return nil
-	case <-s.ctx.Done():
-		return s.ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
-// uuid makes one of version 4.
-func uuid() string {
-	a, b := rand.Uint64(), rand.Uint64()
-	return fmt.Sprintf("%08x-%04x-4%03x-%04x-%012x", a>>32, a>>16&0xffff, a&0xfff, b>>48&0x3fff|0x8000, b&0xffffffffffff)
-}
+func uuid() string { return awstest.UUID() }

@@ -233,7 +233,7 @@ func (p *poller) event(batch []sqstest.Received) (n int, payload []byte) {
 		m := message{
 			ID: r.ID, Receipt: r.Receipt, Body: r.Body, System: r.SystemAttributes(),
 			Attributes: map[string]attribute{}, MD5OfBody: r.MD5OfBody, MD5OfAttributes: r.MD5OfAttributes,
-			Source: "aws:sqs", SourceARN: p.arn, Region: p.server.region(),
+			Source: "aws:sqs", SourceARN: p.arn, Region: p.server.Region(),
 		}
 		for name, a := range r.Attributes {
 			m.Attributes[name] = attribute{

@@ -62,20 +62,27 @@ type rig struct {
 
 // inRig runs a test whose time is synctest's.
 func inRig(t *testing.T, test func(*rig)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) { test(newRig(t)) })
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, change ...func(*sqstest.Config)) *rig {
 	t.Helper()
 	twoWeeks := 14 * 24 * time.Hour
+	queuesOf := sqstest.Config{InMemory: true, Region: region, Queues: []sqstest.Queue{
+		{Name: dead, Retention: twoWeeks}, {Name: deadFIFO, Retention: twoWeeks},
+	}}
+	for _, f := range change {
+		f(&queuesOf)
+	}
 	r := &rig{
 		T: t, world: &world{}, sender: &sender{}, arns: map[string]string{},
-		sqs: sqstest.New(t, sqstest.Config{InMemory: true, Region: region, Queues: []sqstest.Queue{
-			{Name: dead, Retention: twoWeeks}, {Name: deadFIFO, Retention: twoWeeks},
-		}}),
+		sqs:     sqstest.New(t, queuesOf),
 		kinesis: kinesistest.New(t, kinesistest.Config{InMemory: true, Region: region, Streams: []kinesistest.Stream{{Name: "events", Shards: 1}}}),
 	}
-	queues := queue.New(r.config(r.sqs.URL(), r.sqs.Client()))
+	sqs := r.config(r.sqs.URL(), nil)
+	sqs.HTTPClient = r.sqs.Client()
+	queues := queue.New(sqs)
 	backend := s3mem.New()
 	if err := backend.CreateBucket(bucket); err != nil {
 		t.Fatal(err)
@@ -88,9 +95,9 @@ func newRig(t *testing.T) *rig {
 		Queues:  brittleQueues{r.world, queues},
 		Objects: brittleObjects{r.world, r.objects},
 		Sender:  r.sender,
-		Stream: func(ctx context.Context, arn string) (letters.Stream, error) { return r.stream(ctx, arn) },
-		Target: func(ctx context.Context) (producer.Stream, error) { return r.stream(ctx, "events") },
-		ARNs:   func(context.Context) (map[string]string, error) { return r.arns, nil },
+		Stream:  func(ctx context.Context, arn string) (letters.Stream, error) { return r.stream(ctx, arn) },
+		Target:  func(ctx context.Context) (producer.Stream, error) { return r.stream(ctx, "events") },
+		ARNs:    func(context.Context) (map[string]string, error) { return r.arns, nil },
 	}
 	return r
 }
@@ -173,7 +180,7 @@ func (r *rig) send(queue string, body []byte, attributes map[string]string) stri
 		m.Attributes[name] = sqstest.Attribute{DataType: "String", StringValue: value}
 	}
 	if queue == deadFIFO {
-		m.GroupID, m.DeduplicationID = "g", fmt.Sprint(len(r.sqs.Messages(queue)), time.Now())
+		m.GroupID, m.DeduplicationID = "g", strconv.Itoa(len(r.sqs.Messages(queue)))
 	}
 	id, err := r.sqs.Send(queue, m)
 	if err != nil {
@@ -355,7 +362,7 @@ func (w *world) over() bool {
 func (w *world) heal() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	*w = world{names: w.names}
+	w.steps, w.at, w.how, w.dead = 0, 0, "", false
 }
 
 // brittleQueues are queues whose calls are steps.

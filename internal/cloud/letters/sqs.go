@@ -89,7 +89,8 @@ const workers = 8
 
 // spread calls do for parts of n things, side by side if there are many.
 func spread(n int, do func(from, to int)) {
-	size := max(10*queue.MaxBatch, (n+workers-1)/workers)
+	size := (n + workers - 1) / workers
+	size = (size + queue.MaxBatch - 1) / queue.MaxBatch * queue.MaxBatch // whole calls
 	var all sync.WaitGroup
 	for from := 0; from < n; from += size {
 		all.Go(func() { do(from, min(n, from+size)) })
@@ -106,7 +107,10 @@ func receipts(messages []*held) []string {
 }
 
 func (b *sqsBox) remove(ctx context.Context, messages []*held) []error {
-	return b.queues.Delete(ctx, b.ref, receipts(messages))
+	errs := make([]error, len(messages))
+	all := receipts(messages)
+	spread(len(all), func(from, to int) { copy(errs[from:to], b.queues.Delete(ctx, b.ref, all[from:to])) })
+	return errs
 }
 
 // extend is tried again before it is too late, and what fails for good is the

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptrace"
@@ -90,14 +91,31 @@ func Watch(ctx context.Context) (context.Context, *Attempt) {
 type watched struct{ client HTTPClient }
 
 func (w watched) Do(r *http.Request) (*http.Response, error) {
-	a, ok := r.Context().Value(attemptKey{}).(*Attempt)
-	if !ok {
-		return w.client.Do(r)
+	ctx := r.Context()
+	if a, ok := ctx.Value(attemptKey{}).(*Attempt); ok {
+		a.sent.Store(true)
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+			GotConn: func(httptrace.GotConnInfo) { a.connected.Store(true) },
+		})
 	}
-	a.sent.Store(true)
-	return w.client.Do(r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) { a.connected.Store(true) },
-	})))
+	r = r.WithContext(ctx)
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = closedTwice{r.Body}
+	}
+	return w.client.Do(r)
+}
+
+// closedTwice is the body of a request, which the SDK closes when there is an
+// answer, and net/http when it has written it: whichever comes second gets an
+// error from the SDK's body. If that is net/http, it takes the request for not
+// written and closes the connection, with the rest of the answer on it.
+type closedTwice struct{ io.ReadCloser }
+
+func (b closedTwice) Close() error {
+	if err := b.ReadCloser.Close(); !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
 }
 
 // Call makes one call of a service, watched, and returns its failure put into

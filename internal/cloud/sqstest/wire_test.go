@@ -501,11 +501,11 @@ func FuzzEveryCallIsAnswered(f *testing.F) {
 		f.Add(i, []byte(body))
 	}
 	_, shared := start(f, sqstest.Config{InMemory: true})
+	shared.http.Timeout = time.Minute // a long poll may last
 	f.Fuzz(func(t *testing.T, operation int, body []byte) {
 		c := &client{t, shared.url, shared.http}
 		r := c.request(operations[uint(operation)%uint(len(operations))], nil)
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-		c.http.Timeout = time.Minute // a long poll may last
 		a := c.do(r)
 		switch {
 		case a.err != nil:
