@@ -47,11 +47,14 @@ await "$aws" "$folder/aws.log" grep -q VENDOR "$folder/env"
 while read -r variable; do export "${variable?}"; done <"$folder/env"
 sluice() { "$folder/sluice" "$@"; }
 
+export SLUICE_DATA_DIR="$folder/data"
+say "the rules in S3"
+sluice rules check "$SLUICE_RULES"
+
 say "a key for a back end, kept in S3 as its hash"
 key=$(sluice keys new --id shop --kind secret)
 sluice keys list
 
-export SLUICE_DATA_DIR="$folder/data"
 SLUICE_ADDR=127.0.0.1:0 SLUICE_ADMIN_ADDR=127.0.0.1:0 "$folder/sluice" gateway >"$folder/gateway.log" 2>&1 &
 gateway=$!
 pids="$gateway $aws"
@@ -65,8 +68,7 @@ send() {
 taken() { curl --silent --show-error --fail "$VENDOR" | grep -c "$1"; }
 has() { [ "$(taken "$1" || true)" = "$2" ]; }
 
-say "events go to the stream, and by the rules in S3 to the vendor"
-sluice rules check "$SLUICE_RULES"
+say "events go to the stream, and by the rules to the vendor"
 send '[{"name":"signed_up","user_id":"ann","data":{"plan":"pro"}},
        {"name":"order_completed","user_id":"ann","data":{"total":42}},
        {"name":"page_viewed","user_id":"ann"}]'

@@ -318,3 +318,54 @@ func TestTheQueueRunsNoMoreThanItsConcurrency(t *testing.T) {
 		}
 	})
 }
+
+// An environment that dies under its event, before it or with the answer: the
+// queue cannot know, and tries again.
+func TestAnEventWhoseEnvironmentDiesIsTriedAgain(t *testing.T) {
+	for at, ran := range map[lambdatest.Stage]int{lambdatest.BeforeRunning: 1, lambdatest.AfterRunning: 2} {
+		t.Run(fmt.Sprint(ran), func(t *testing.T) {
+			var c calls
+			inBubble(t, one(lambdatest.Function{Handler: c.handler(succeeds)}), func(t *testing.T, r *rig) {
+				r.FailRuns(lambdatest.Crash(at).On("f").Times(1))
+				r.accept("f", "{}")
+				r.drain()
+				stats := r.Stats("f")
+				if len(c.all()) != ran || stats.Invocations != 2 || stats.Errors != 1 || stats.AsyncEventsDropped != 0 || stats.ColdStarts != 2 {
+					t.Errorf("it ran %d times, %+v", len(c.all()), stats)
+				}
+			})
+		})
+	}
+}
+
+func TestWhatWasAcceptedRunsWhileTheEndpointIsDown(t *testing.T) {
+	var c calls
+	inBubble(t, one(lambdatest.Function{Handler: c.handler(func(n int, _ string) (string, error) {
+		if n == 1 {
+			return "", errBroken
+		}
+		return "null", nil
+	})}), func(t *testing.T, r *rig) {
+		if a := r.call(invocationsOf("f"), "Event", "{}"); a.status != 202 {
+			t.Fatal(a)
+		}
+		r.Stop()
+		if a := r.call(invocationsOf("f"), "Event", "{}"); a.err == nil {
+			t.Errorf("%d while it is down", a.status)
+		}
+		r.drain()
+		if len(c.all()) != 2 {
+			t.Errorf("ran %d times", len(c.all()))
+		}
+		if err := r.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if a := r.call(invocationsOf("f"), "Event", "{}"); a.status != 202 {
+			t.Error(a)
+		}
+		r.drain()
+		if calls := r.Traffic().Calls["f"]; len(c.all()) != 3 || calls != 2 {
+			t.Errorf("ran %d times after %d calls", len(c.all()), calls)
+		}
+	})
+}

@@ -103,7 +103,7 @@ func (s *Server) MapKinesis(c KinesisSource) (*Mapping, error) {
 		return nil, err
 	}
 	k := &reader{
-		Mapping: m, KinesisSource: c, arn: "arn:aws:kinesis:" + s.Region() + ":" + awstest.Account + ":stream/" + c.Stream,
+		Mapping: m, target: m.target, KinesisSource: c, arn: "arn:aws:kinesis:" + s.Region() + ":" + awstest.Account + ":stream/" + c.Stream,
 		lanes: map[string][]*lane{}, finished: map[string]bool{}, after: map[string]string{}, look: make(chan struct{}, 1),
 	}
 	if c.StartingPosition == Latest {
@@ -117,6 +117,7 @@ func (s *Server) MapKinesis(c KinesisSource) (*Mapping, error) {
 // reader reads a stream.
 type reader struct {
 	*Mapping
+	target
 	KinesisSource
 	arn   string
 	after map[string]string // where shards are read from, if not at their start

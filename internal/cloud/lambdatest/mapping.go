@@ -17,11 +17,11 @@ type Mapping struct {
 	UUID string
 
 	server *Server
-	target
-	ctx  context.Context
-	end  context.CancelFunc
-	done chan struct{} // closed when it has ended
-	idle func() bool   // whether it has nothing to do
+	target target
+	ctx    context.Context
+	end    context.CancelFunc
+	done   chan struct{} // closed when it has ended
+	idle   func() bool   // whether it has nothing to do
 
 	mu        sync.Mutex
 	discarded int

@@ -113,7 +113,7 @@ func self(t *testing.T, kind string) lambdatest.Function {
 	t.Helper()
 	return lambdatest.Function{
 		Name: "f", Aliases: map[string]string{"prod": "3"}, Bootstrap: executable(t),
-		Env: []string{"BOOTSTRAP=" + kind, "RULES_BUCKET=rules"}, Timeout: 30 * time.Second,
+		Env: []string{"BOOTSTRAP=" + kind, "RULES_BUCKET=rules", "GOCOVERDIR=" + t.TempDir()}, Timeout: 30 * time.Second,
 	}
 }
 

@@ -62,15 +62,16 @@ func (s *Server) MapQueue(c QueueSource) (*Mapping, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &poller{Mapping: m, QueueSource: c, queues: s.config.Queues}
+	p := &poller{Mapping: m, target: m.target, QueueSource: c, queues: s.config.Queues}
 	p.arn = p.queues.ARN(c.Queue)
-	p.slots = make(chan struct{}, cmp.Or(c.MaximumConcurrency, m.Concurrency))
+	p.slots = make(chan struct{}, cmp.Or(c.MaximumConcurrency, m.target.Concurrency))
 	return m, m.start(p.idle, p.run)
 }
 
 // poller reads a queue.
 type poller struct {
 	*Mapping
+	target
 	QueueSource
 	queues *sqstest.Server
 	arn    string

@@ -19,7 +19,6 @@ import (
 	"github.com/eventsluice/sluice/internal/cloud/sdk"
 	"github.com/eventsluice/sluice/internal/document"
 	"github.com/eventsluice/sluice/internal/fault"
-	"github.com/eventsluice/sluice/internal/stream/producer"
 )
 
 // Setup says what clients are made of.
@@ -54,7 +53,7 @@ func Dial(ctx context.Context, s Setup) (Clients, error) {
 			}
 			return cloud.Open(ctx, cloud.Config{Stream: text, Log: s.Log, SDK: options})
 		},
-		Target: func(ctx context.Context) (producer.Stream, error) {
+		Target: func(ctx context.Context) (Target, error) {
 			if s.Stream == "" {
 				return nil, fault.New(fault.Invalid, "there is no stream to replay to: set SLUICE_STREAM=kinesis://NAME")
 			}

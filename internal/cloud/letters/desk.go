@@ -16,6 +16,9 @@ import (
 	"github.com/eventsluice/sluice/internal/stream/producer"
 )
 
+// Target is a stream that letters are replayed to.
+type Target = producer.Stream
+
 // Clients are what a Desk calls.
 type Clients struct {
 	Queues  Queues
@@ -25,7 +28,7 @@ type Clients struct {
 	// Sender is where letters are replayed to: functions and queues.
 	Sender fanout.Sender
 	// Target opens the stream that letters are replayed to.
-	Target func(ctx context.Context) (producer.Stream, error)
+	Target func(ctx context.Context) (Target, error)
 	// ARNs returns the destination_arn of each destination_name in the rules of
 	// now.
 	ARNs func(ctx context.Context) (map[string]string, error)
@@ -38,7 +41,7 @@ type Options struct {
 	// stay away. Default 5 minutes, at most 12 hours.
 	Visibility time.Duration
 	// Wait is how long one look at a queue waits for messages, at most 20
-	// seconds. Default 1 second.
+	// seconds; of a second only whole ones count. Default 1 second.
 	Wait time.Duration
 	// Redeem puts the events of claims into the letters: for a backup, and to be
 	// looked at.
@@ -160,7 +163,7 @@ func (d *Desk) box(ctx context.Context, destination string) (box, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sqsBox{queues: d.clients.Queues, ref: ref, wait: d.options.Wait, hide: d.options.Visibility}, nil
+	return &sqsBox{queues: d.clients.Queues, ref: ref, wait: d.options.Wait.Truncate(time.Second), hide: d.options.Visibility}, nil
 }
 
 func (d *Desk) paused() bool {

@@ -245,7 +245,7 @@ func TestLettersAreReplayedToTheStream(t *testing.T) {
 		r.send(dead, fixture(t, "text.txt"), nil)
 		r.send(dead, []byte(`{"id":"e60","name":"long","user_id":"`+strings.Repeat("x", 500)+`"}`), lambda)
 		// Some entries of the first calls fail, and one answer is lost.
-		r.kinesis.Fail(kinesistest.Records(3, kinesistest.Throttled).On("PutRecords").Times(2))
+		r.kinesis.Fail(kinesistest.Records(3, kinesistest.Throughput).On("PutRecords").Times(2))
 		r.kinesis.Fail(kinesistest.Disconnect(kinesistest.AfterStoring).On("PutRecords").After(2).Times(1))
 		p, err := r.replayed(deadletter.Order{To: deadletter.ToStream})
 		if err != nil || p.Done != 43 || p.Refused != 2 {
@@ -285,7 +285,7 @@ func TestAStreamThatTakesNothingLeavesTheLettersInTheQueue(t *testing.T) {
 		for n := range 5 {
 			r.bury(n)
 		}
-		trouble := r.kinesis.Fail(kinesistest.Calls(kinesistest.Throttled).On("PutRecords"))
+		trouble := r.kinesis.Fail(kinesistest.Calls(kinesistest.Throughput).On("PutRecords"))
 		p, err := r.replayed(deadletter.Order{To: deadletter.ToStream})
 		if err == nil || p.Done != 0 {
 			t.Errorf("%+v, %v", p, err)

@@ -38,6 +38,9 @@ import (
 	"github.com/eventsluice/sluice/internal/stream/producer"
 )
 
+// now is when a rig is opened.
+var now = time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
+
 // region is where the rig is.
 const region = "eu-west-1"
 
@@ -68,6 +71,7 @@ func inRig(t *testing.T, test func(*rig)) {
 
 func newRig(t *testing.T, change ...func(*sqstest.Config)) *rig {
 	t.Helper()
+	time.Sleep(time.Until(now)) // letters of the future would be taken for ones that die again
 	twoWeeks := 14 * 24 * time.Hour
 	queuesOf := sqstest.Config{InMemory: true, Region: region, Queues: []sqstest.Queue{
 		{Name: dead, Retention: twoWeeks}, {Name: deadFIFO, Retention: twoWeeks},
@@ -356,6 +360,13 @@ func (w *world) over() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.steps < w.at
+}
+
+// kill ends the process.
+func (w *world) kill() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dead = true
 }
 
 // heal makes a new process of it.

@@ -84,7 +84,7 @@ func TestABackupInABucketIsAQueueAgain(t *testing.T) {
 			r.bury(n)
 		}
 		r.send(dead, fixture(t, "text.txt"), nil)
-		archive := letters.NewArchive(r.clients.Objects, bucket, dead)
+		archive, other := letters.NewArchive(r.clients.Objects, bucket, dead), letters.NewArchive(r.clients.Objects, bucket, dead)
 		d := r.desk(letters.Options{})
 		p, err := deadletter.BackupTo(r.Context(), d, "sqs:"+dead, archive, deadletter.BackupOptions{Delete: true}, nil)
 		if err != nil || p.Written != 251 || p.Deleted != 251 || p.Batches != 3 {
@@ -93,15 +93,14 @@ func TestABackupInABucketIsAQueueAgain(t *testing.T) {
 		r.close(d)
 		r.wantLeft(dead, 0)
 		want := []string{
-			"s3://events/dead-letters/crm-dead/2000/01/01/20000101T000000.000Z-000001.jsonl",
-			"s3://events/dead-letters/crm-dead/2000/01/01/20000101T000000.000Z-000002.jsonl",
-			"s3://events/dead-letters/crm-dead/2000/01/01/20000101T000000.000Z-000003.jsonl",
+			"s3://events/dead-letters/crm-dead/2026/11/24/20261124T080000.000Z-000001.jsonl",
+			"s3://events/dead-letters/crm-dead/2026/11/24/20261124T080000.000Z-000002.jsonl",
+			"s3://events/dead-letters/crm-dead/2026/11/24/20261124T080000.000Z-000003.jsonl",
 		}
 		if got := archive.Objects(); !slices.Equal(got, want) {
 			t.Errorf("%v", got)
 		}
 		// Another one, begun in the same moment, does not write over it.
-		other := letters.NewArchive(r.clients.Objects, bucket, dead)
 		if err := other.Add(r.Context(), []byte("{}\n")); err != nil || !strings.HasSuffix(other.Objects()[0], "-000004.jsonl") {
 			t.Errorf("%v, %v", other.Objects(), err)
 		}
@@ -131,7 +130,7 @@ func TestAQueueInABucketIsPartOfTheNameOfItsBackup(t *testing.T) {
 		if err := archive.Keep(r.Context(), nil); err != nil || len(archive.Objects()) != 0 {
 			t.Errorf("%v, %v", archive.Objects(), err)
 		}
-		if err := archive.Keep(r.Context(), []deadletter.Letter{{ID: "1", Event: number(1)}}); err != nil || !strings.HasPrefix(archive.Objects()[0], "s3://events/dead-letters/failed-aws-lambda/2000/") {
+		if err := archive.Keep(r.Context(), []deadletter.Letter{{ID: "1", Event: number(1)}}); err != nil || !strings.HasPrefix(archive.Objects()[0], "s3://events/dead-letters/failed-aws-lambda/2026/") {
 			t.Errorf("%v, %v", archive.Objects(), err)
 		}
 	})
