@@ -45,6 +45,8 @@ type Record struct {
 	PartitionKey    string
 	Data            []byte
 	ArrivedAt       time.Time
+	// Stream is the ARN of the stream.
+	Stream string
 }
 
 // The event of a Kinesis event source. Source: Lambda developer guide, "Process
@@ -53,6 +55,7 @@ type kinesisEvent struct {
 	Records []struct {
 		EventID     string `json:"eventID"`
 		EventSource string `json:"eventSource"`
+		Stream      string `json:"eventSourceARN"`
 		Kinesis     struct {
 			PartitionKey   string  `json:"partitionKey"`
 			SequenceNumber string  `json:"sequenceNumber"`
@@ -84,7 +87,7 @@ func ParseRecords(payload []byte) ([]Record, error) {
 		whole, part := math.Modf(r.Kinesis.ArrivedAt)
 		records[i] = Record{
 			Shard: shard, Sequence: r.Kinesis.SequenceNumber, PartitionKey: r.Kinesis.PartitionKey, Data: r.Kinesis.Data,
-			ArrivedAt: time.Unix(int64(whole), int64(part*1e9)).UTC(),
+			ArrivedAt: time.Unix(int64(whole), int64(part*1e9)).UTC(), Stream: r.Stream,
 		}
 	}
 	return records, nil

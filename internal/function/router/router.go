@@ -45,6 +45,7 @@ type Function struct {
 	metrics  io.Writer
 
 	mu     sync.Mutex
+	stream string // ARN of what is read
 	live   *document.Live[*router.Table]
 	looked time.Time // when the rules were looked at last
 }
@@ -79,7 +80,7 @@ func New(cfg sdk.Config, lookup func(string) (string, bool), log *slog.Logger, m
 		if err != nil {
 			faults = append(faults, fmt.Errorf("DEAD_LETTER_QUEUE=%q: %w", text, err))
 		}
-		dead = &grave.Grave{Queue: queues, Ref: ref, Objects: objects, Bucket: claims}
+		dead = &burial{grave: grave.Grave{Queue: queues, Ref: ref, Objects: objects, Bucket: claims}, function: f}
 	}
 	var bucketOfClaims fanout.Claims
 	if claims != "" {
@@ -163,6 +164,9 @@ func (f *Function) Handle(ctx context.Context, payload []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.mu.Lock()
+	f.stream = records[0].Stream
+	f.mu.Unlock()
 	batch := make([]fanout.Record, len(records))
 	for i, r := range records {
 		batch[i] = fanout.Record(r)

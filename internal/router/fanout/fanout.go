@@ -36,6 +36,8 @@ type Record struct {
 	// Data is an event, or an aggregate of events; see package stream.
 	Data      []byte
 	ArrivedAt time.Time
+	// Stream names the stream.
+	Stream string
 }
 
 // Message is what a destination is sent at once: one event, or an array of
