@@ -102,9 +102,11 @@ func (l *letters) open(cmd *cobra.Command, redeem bool) (deadletter.Desk, func(*
 			return nil, nil, wrongUse{fmt.Errorf("--%s %q: %w", t.name, t.text, err)}
 		}
 	}
-	desk, closeDesk, err := app.OpenDesk(cmd.Context(), *l.settings, app.DeskOptions{
-		Destination: l.destination, Quarantine: l.quarantine, Visibility: l.visibility, Redeem: redeem,
-	})
+	options := app.DeskOptions{Destination: l.destination, Quarantine: l.quarantine, Visibility: l.visibility, Redeem: redeem}
+	if err := options.Validate(); err != nil {
+		return nil, nil, wrongUse{err}
+	}
+	desk, closeDesk, err := app.OpenDesk(cmd.Context(), *l.settings, options)
 	if err != nil {
 		return nil, nil, err
 	}

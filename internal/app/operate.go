@@ -21,17 +21,20 @@ import (
 
 // ListLetters prints the letters that a filter selects, at most limit, as a
 // table or as lines of JSON.
-func ListLetters(ctx context.Context, desk deadletter.Desk, destination string, f deadletter.Filter, limit int, asJSON bool, out io.Writer) error {
+func ListLetters(ctx context.Context, desk deadletter.Desk, destination string, f deadletter.Filter, limit int, asJSON bool, out io.Writer) (err error) {
 	var after uint64
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	if !asJSON {
-		fmt.Fprintln(table, "LETTER\tDESTINATION\tEVENT\tNAME\tCLASS\tSTATUS\tATTEMPTS\tLAST TRY\tMESSAGE")
-	}
+	defer func() { err = errors.Join(err, table.Flush()) }() // what was found is shown, also if there is no more to be had
 	lines := json.NewEncoder(out)
+	headed := asJSON
 	for limit > 0 {
 		page, err := desk.List(ctx, destination, f, after, min(limit, mostLetters))
 		if err != nil {
 			return err
+		}
+		if !headed {
+			headed = true
+			fmt.Fprintln(table, "LETTER\tDESTINATION\tEVENT\tNAME\tCLASS\tSTATUS\tATTEMPTS\tLAST TRY\tMESSAGE")
 		}
 		for i := range page.Letters {
 			l := &page.Letters[i]
@@ -49,10 +52,7 @@ func ListLetters(ctx context.Context, desk deadletter.Desk, destination string, 
 			break
 		}
 	}
-	if asJSON {
-		return nil
-	}
-	return table.Flush()
+	return nil
 }
 
 func code(l *deadletter.Letter) string {
@@ -189,34 +189,39 @@ func OnAWS(desk deadletter.Desk) bool {
 // PreviewPurge says what is about to be deleted: how many there are, the first
 // that the filter selects, and whether they look like dead letters.
 func PreviewPurge(ctx context.Context, desk deadletter.Desk, name, destination string, f deadletter.Filter, out io.Writer) error {
-	page, err := desk.List(ctx, destination, f, 0, previewed)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "About to delete for good from %s", name)
-	if queue, ok := desk.(*letters.Desk); ok {
-		d, err := queue.Count(ctx, destination)
+	queue, ok := desk.(*letters.Desk)
+	if !ok {
+		p, err := desk.Purge(ctx, destination, deadletter.Order{Filter: f, DryRun: true}, nil)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, ", which holds about %d messages", d.Total())
+		fmt.Fprintf(out, "About to delete %d of %d letters of %s for good. The first of them:\n", p.Matched, p.Total, name)
+		sample(out, p.Sample)
+		return nil
 	}
-	fmt.Fprintln(out, ", what the filter selects. The first of it:")
-	shown := page.Letters[:min(len(page.Letters), previewed)]
-	sample(out, shown)
+	d, err := queue.Count(ctx, destination)
+	if err != nil {
+		return err
+	}
+	page, err := queue.List(ctx, destination, f, 0, previewed)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "About to delete for good what the filter selects of %s, which holds about %d messages. The first of it:\n", name, d.Total())
+	sample(out, page.Letters)
 	strange := 0
-	for i := range shown {
-		if shown[i].Class == letters.ClassUnknown {
+	for i := range page.Letters {
+		if page.Letters[i].Class == letters.ClassUnknown {
 			strange++
 		}
 	}
 	switch {
-	case len(shown) == 0:
+	case len(page.Letters) == 0:
 		fmt.Fprintln(out, "  nothing")
-	case strange == len(shown):
+	case strange == len(page.Letters):
 		fmt.Fprintln(out, "None of these looks like a dead letter: is it the right queue?")
 	case strange > 0:
-		fmt.Fprintf(out, "%d of these %d do not look like dead letters.\n", strange, len(shown))
+		fmt.Fprintf(out, "%d of these %d do not look like dead letters.\n", strange, len(page.Letters))
 	}
 	return nil
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/eventsluice/sluice/internal/cloud/letters"
 	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/engine"
-	"github.com/eventsluice/sluice/internal/fault"
 )
 
 // remoteDesk is the Desk of a running process, through its admin API.
@@ -92,6 +91,13 @@ type DeskOptions struct {
 	Redeem     bool
 }
 
+// Validate reports what cannot be used.
+func (o DeskOptions) Validate() error { return o.letters().Validate() }
+
+func (o DeskOptions) letters() letters.Options {
+	return letters.Options{Visibility: o.Visibility, Redeem: o.Redeem}
+}
+
 // OpenDesk returns the Desk of the dead letters, or of the quarantine: of the
 // queue on AWS that the destination names, of the process that runs on the data
 // folder, or of the folder itself if none does. close frees what it holds.
@@ -126,16 +132,15 @@ func OpenDesk(ctx context.Context, s Settings, o DeskOptions) (desk deadletter.D
 
 // openCloudDesk returns the Desk of dead letters on AWS.
 func openCloudDesk(ctx context.Context, s Settings, o DeskOptions) (deadletter.Desk, func() error, error) {
-	options := letters.Options{Visibility: o.Visibility, Redeem: o.Redeem}
-	if err := options.Validate(); err != nil {
-		return nil, nil, &fault.Error{Kind: fault.Invalid, Err: err}
+	setup := letters.Setup{Rules: s.Rules, Log: quietLogger()}
+	if name, ok := s.kinesisName(); ok {
+		setup.Stream = name
 	}
-	name, _ := s.kinesisName()
-	clients, err := letters.Dial(ctx, letters.Setup{Stream: name, Rules: s.Rules, Log: quietLogger()})
+	clients, err := letters.Dial(ctx, setup)
 	if err != nil {
 		return nil, nil, err
 	}
-	desk, err := letters.NewDesk(clients, options)
+	desk, err := letters.NewDesk(clients, o.letters())
 	if err != nil {
 		return nil, nil, err
 	}

@@ -2,6 +2,7 @@ package deadletter
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -18,6 +19,10 @@ const (
 	// letter may be larger: it bounds the memory that they take together.
 	pageBytes = 16 << 20
 )
+
+// ErrBlocked says that a queue gives no more letters before some of those that it
+// gave are deleted.
+var ErrBlocked = errors.New("no more letters are to be had before these are dealt with")
 
 // OnePass is a Queue that is read once, from its first letter to its last:
 // messages that are received, and not known before. Scan does not come back to
@@ -52,6 +57,9 @@ func List(ctx context.Context, q Queue, f Filter, after uint64, limit int) (Page
 		last = cursor
 		return true
 	})
+	if errors.Is(err, ErrBlocked) && len(p.Letters) > 0 {
+		p.Next, err = last, nil
+	}
 	return p, err
 }
 
@@ -102,6 +110,9 @@ func Walk(ctx context.Context, q Queue, o Order, report func(Progress), act func
 		default:
 			if limiter != nil {
 				if err := limiter.WaitN(ctx, len(letters)); err != nil {
+					if ctx.Err() == nil { // it does not wait for what comes after the deadline
+						err = context.DeadlineExceeded
+					}
 					return p, err
 				}
 			}
@@ -161,6 +172,9 @@ func (w *walk) next(ctx context.Context) (letters []Letter, more bool, err error
 		}
 		return !more
 	})
+	if errors.Is(err, ErrBlocked) && len(letters) > 0 {
+		return letters, !w.enough(len(letters)), nil
+	}
 	if w.onePass != nil {
 		w.progress.Total = max(w.progress.Total, w.progress.Examined)
 		if err == nil && !more && !w.enough(len(letters)) {

@@ -8,12 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-
+	"github.com/eventsluice/sluice/internal/cloud/cloudtest"
 	"github.com/eventsluice/sluice/internal/cloud/grave"
 	"github.com/eventsluice/sluice/internal/cloud/queue"
-	"github.com/eventsluice/sluice/internal/cloud/sdk"
 	"github.com/eventsluice/sluice/internal/cloud/sqstest"
 	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/fault"
@@ -92,17 +89,8 @@ func TestALetterIsMeasuredWithItsAttributes(t *testing.T) {
 func TestOnlyWhatWaitsIsDelayed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		server := sqstest.New(t, sqstest.Config{InMemory: true, Queues: []sqstest.Queue{{Name: "q"}, {Name: "q.fifo"}}})
-		cfg, err := sdk.Load(t.Context(), nil, config.WithRegion("us-east-1"), config.WithBaseEndpoint(server.URL()),
-			config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "SECRET", "")),
-			config.WithSharedConfigFiles([]string{}), config.WithSharedCredentialsFiles([]string{}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		client := server.Client()
-		defer client.CloseIdleConnections()
-		cfg.HTTPClient = client
-		queues := queue.New(cfg)
+		aws := cloudtest.NewMemory(t, []sqstest.Queue{{Name: "q"}, {Name: "q.fifo"}})
+		server, queues := aws.Queues, queue.New(aws.SDK())
 		now := time.Now()
 		at := func(id string, wait time.Duration) deadletter.Letter {
 			l := letter()

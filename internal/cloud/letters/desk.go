@@ -202,7 +202,7 @@ func (d *Desk) stream(ctx context.Context, arn string) (Stream, error) {
 	return s, nil
 }
 
-// redeem puts the events of claims into letters. A claim whose object is gone
+// redeem puts the events of claims into letters. A claim that cannot be redeemed
 // stays one, and the letter says so.
 func (d *Desk) redeem(ctx context.Context, letters []deadletter.Letter) error {
 	for i := range letters {
@@ -212,7 +212,7 @@ func (d *Desk) redeem(ctx context.Context, letters []deadletter.Letter) error {
 		}
 		payload, err := d.clients.Objects.Redeem(ctx, *l.Claim)
 		switch {
-		case fault.KindOf(err) == fault.NotFound:
+		case unredeemable(payload, err):
 			l.Message = clip(fmt.Sprintf("%s (the event cannot be had any more: %v)", l.Message, err), maxText)
 		case err != nil:
 			return fmt.Errorf("letter %s: %w", l.ID, err)
@@ -221,6 +221,12 @@ func (d *Desk) redeem(ctx context.Context, letters []deadletter.Letter) error {
 		}
 	}
 	return nil
+}
+
+// unredeemable reports whether a claim will never be redeemed: its object is gone,
+// or another one than was put there.
+func unredeemable(payload []byte, err error) bool {
+	return err != nil && (payload != nil || fault.KindOf(err) == fault.NotFound)
 }
 
 // Redeem returns letters with the events of their claims in them.

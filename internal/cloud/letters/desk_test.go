@@ -225,20 +225,40 @@ func TestAQueueThatKeepsOrderIsReadAsFarAsItGoes(t *testing.T) {
 		for n := range 25 {
 			r.send(deadFIFO, number(n), lambda)
 		}
+		const there = "sqs:" + deadFIFO
 		d := r.desk(letters.Options{})
-		_, err := d.List(r.Context(), "sqs:"+deadFIFO, deadletter.Filter{}, 0, 100)
-		if err == nil || !strings.Contains(err.Error(), "--delete") {
+		page, err := d.List(r.Context(), there, deadletter.Filter{}, 0, 100)
+		if err != nil || len(page.Letters) != 10 || page.Next == 0 {
+			t.Errorf("%d letters, next %d, %v", len(page.Letters), page.Next, err)
+		}
+		if _, err = d.List(r.Context(), there, deadletter.Filter{}, page.Next, 100); err == nil || !strings.Contains(err.Error(), "--delete") {
 			t.Errorf("%v", err)
 		}
-		if page, err := d.List(r.Context(), "sqs:"+deadFIFO, deadletter.Filter{}, 0, 5); err != nil || len(page.Letters) != 5 {
-			t.Errorf("%+v, %v", page, err)
+		r.close(d)
+		// What is dealt with makes room for the rest.
+		d = r.desk(letters.Options{})
+		p, err := d.Purge(r.Context(), there, deadletter.Order{Limit: 5}, nil)
+		if err != nil || p.Done != 5 {
+			t.Errorf("%+v, %v", p, err)
 		}
 		r.close(d)
 		d = r.desk(letters.Options{})
-		p, err := d.Replay(r.Context(), "sqs:"+deadFIFO, deadletter.Order{To: crmFeed, Rate: 10}, nil)
+		f := &disk{world: &world{}}
+		saved, err := deadletter.Backup(r.Context(), d, there, f, deadletter.BackupOptions{Delete: true}, nil)
+		if err != nil || saved.Written != 20 || saved.Deleted != 20 {
+			t.Errorf("%+v, %v", saved, err)
+		}
+		r.close(d)
+		for n := range 25 {
+			r.send(deadFIFO, number(n), lambda)
+		}
+		d = r.desk(letters.Options{})
+		p, err = d.Replay(r.Context(), there, deadletter.Order{To: crmFeed}, nil)
 		if err != nil || p.Done != 25 {
 			t.Errorf("%+v, %v", p, err)
 		}
+		r.close(d)
+		r.wantLeft(deadFIFO, 0)
 	})
 }
 

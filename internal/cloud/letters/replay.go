@@ -106,6 +106,24 @@ func payload(l *deadletter.Letter) (body []byte, why string) {
 	return nil, "it holds no JSON that a destination could be sent"
 }
 
+// callTime bounds one call that sends letters.
+const callTime = 10 * time.Second
+
+// once makes one call, which an interruption lets finish: of a call that is cut
+// off nobody knows what it did, and its letters would be sent again.
+func once(ctx context.Context, call func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	until := time.Now().Add(callTime)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(until) {
+		until = deadline
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), until)
+	defer cancel()
+	return call(ctx)
+}
+
 // parcel is a letter on its way to a destination.
 type parcel struct {
 	letter *deadletter.Letter
@@ -174,7 +192,7 @@ func (r *replay) toDestinations(ctx context.Context, letters []deadletter.Letter
 func (r *replay) deliver(ctx context.Context, p parcel) (taken bool, err error) {
 	m := fanout.Message{Payload: []byte(queue.Body(p.body)), Key: p.letter.PartitionKey, ID: cmp.Or(p.letter.EventID, p.letter.ID) + " " + r.desk.nonce}
 	for attempt, refused := 1, 0; ; attempt++ {
-		err := r.desk.clients.Sender.Send(ctx, p.arn, m)
+		err := once(ctx, func(ctx context.Context) error { return r.desk.clients.Sender.Send(ctx, p.arn, m) })
 		switch fault.KindOf(err) {
 		case fault.TooLarge, fault.Invalid:
 			r.refuse(p.letter, err.Error())
@@ -203,9 +221,6 @@ type streamed struct {
 	record stream.Record
 }
 
-// callTime bounds one call that writes to the stream.
-const callTime = 10 * time.Second
-
 // callBytes is the most that one call to the stream carries, so that it fits
 // also in JSON and base64.
 const callBytes = (cloud.MaxCallBytes - cloud.MaxCallRecords*128) / 4 * 3
@@ -220,14 +235,14 @@ func (r *replay) toStream(ctx context.Context, letters []deadletter.Letter) (acc
 	var waiting []streamed
 	for i := range letters {
 		l := &letters[i]
-		events, why, err := r.events(ctx, l)
-		if err != nil {
-			return nil, fmt.Errorf("letter %s: %w", l.ID, err)
-		}
-		if why != "" {
-			r.refuse(l, why)
+		events, err := r.events(ctx, l)
+		if fault.KindOf(err) == fault.Invalid {
+			r.refuse(l, err.Error())
 			left[i] = -1
 			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("letter %s: %w", l.ID, err)
 		}
 		left[i] = len(events)
 		for _, e := range events {
@@ -284,9 +299,11 @@ func (r *replay) put(ctx context.Context, letters []deadletter.Letter, left []in
 	if len(records) == 0 {
 		return rest, 0, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
-	defer cancel()
-	results, err := r.target.PutRecords(ctx, records)
+	var results []stream.Result
+	err = once(ctx, func(ctx context.Context) (err error) {
+		results, err = r.target.PutRecords(ctx, records)
+		return err
+	})
 	if err != nil { // any of them may be stored: again, with the same ids
 		return waiting, 0, err
 	}
@@ -313,34 +330,39 @@ func (r *replay) put(ctx context.Context, letters []deadletter.Letter, left []in
 	return append(again, rest...), sent, err
 }
 
-// events returns the records of the events of a letter; why says that there are
-// none.
-func (r *replay) events(ctx context.Context, l *deadletter.Letter) (records []stream.Record, why string, err error) {
+// noEvent begins what is said of a letter that the stream cannot take.
+const noEvent = "it holds no event that the stream could take"
+
+// events returns the records of the events of a letter. A fault.Invalid says
+// that there are none.
+func (r *replay) events(ctx context.Context, l *deadletter.Letter) ([]stream.Record, error) {
 	body := []byte(l.Event)
 	switch {
 	case l.Class == ClassExpired:
-		return nil, "there is nothing to send: " + l.Message, nil
+		return nil, fault.New(fault.Invalid, "there is nothing to send: %s", l.Message)
 	case len(body) == 0 && l.Claim != nil:
-		body, err = r.desk.clients.Objects.Redeem(ctx, *l.Claim)
-		if fault.KindOf(err) == fault.NotFound {
-			return nil, "its event cannot be had any more: " + err.Error(), nil
+		payload, err := r.desk.clients.Objects.Redeem(ctx, *l.Claim)
+		if unredeemable(payload, err) {
+			return nil, fault.New(fault.Invalid, "its event cannot be had any more: %v", err)
 		}
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
+		body = payload
 	case len(body) == 0:
-		return nil, "it holds no event that the stream could take", nil
+		return nil, fault.New(fault.Invalid, noEvent)
 	}
 	elements := []json.RawMessage{body}
 	if body = bytes.TrimSpace(body); len(body) > 0 && body[0] == '[' {
 		if err := json.Unmarshal(body, &elements); err != nil {
-			return nil, "it holds no event that the stream could take: " + err.Error(), nil
+			return nil, fault.New(fault.Invalid, "%s: %v", noEvent, err)
 		}
 	}
+	var records []stream.Record
 	for i, data := range elements {
 		e, err := event.ParseStored(data)
 		if err != nil {
-			return nil, "it holds no event that the stream could take: " + err.Error(), nil
+			return nil, fault.New(fault.Invalid, "%s: %v", noEvent, err)
 		}
 		if e.ID == "" {
 			e.ID = event.DeriveID("letter", l.ID, i)
@@ -349,9 +371,9 @@ func (r *replay) events(ctx context.Context, l *deadletter.Letter) (records []st
 		records = append(records, stream.Record{PartitionKey: recordKey(e.PartitionKey()), Data: data, Events: 1})
 	}
 	if len(records) == 0 {
-		return nil, "it holds no event that the stream could take: its array is empty", nil
+		return nil, fault.New(fault.Invalid, "%s: its array is empty", noEvent)
 	}
-	return records, "", nil
+	return records, nil
 }
 
 // maxKey is the most characters of a partition key on the stream. Source:

@@ -3,6 +3,7 @@ package letters_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -184,7 +185,7 @@ func (r *rig) send(queue string, body []byte, attributes map[string]string) stri
 		m.Attributes[name] = sqstest.Attribute{DataType: "String", StringValue: value}
 	}
 	if queue == deadFIFO {
-		m.GroupID, m.DeduplicationID = "g", strconv.Itoa(len(r.sqs.Messages(queue)))
+		m.GroupID, m.DeduplicationID = "g", rand.Text()
 	}
 	id, err := r.sqs.Send(queue, m)
 	if err != nil {

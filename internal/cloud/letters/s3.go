@@ -47,7 +47,7 @@ func (*s3Box) visibility() time.Duration        { return 0 }
 func (*s3Box) extend(context.Context, []*held)  {}
 func (*s3Box) putBack(context.Context, []*held) {}
 
-func (b *s3Box) receive(ctx context.Context) ([]received, error) {
+func (b *s3Box) receive(ctx context.Context, _ bool) ([]received, error) {
 	for {
 		if len(b.keys) == 0 {
 			if b.ended {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/eventsluice/sluice/internal/cloud/letters"
 	"github.com/eventsluice/sluice/internal/cloud/object"
@@ -121,6 +123,70 @@ func TestABackupInABucketIsAQueueAgain(t *testing.T) {
 			t.Errorf("%d were sent", len(got))
 		}
 	})
+}
+
+// A backup into a bucket goes wrong at each of its steps in every way.
+func TestABackupInABucketLosesNothingAtAnyStep(t *testing.T) {
+	t.Parallel()
+	const n = 13
+	for _, how := range troubles {
+		t.Run(string(how), func(t *testing.T) {
+			t.Parallel()
+			for at := 1; ; at++ {
+				over := false
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(t)
+					for i := range n {
+						r.bury(i)
+					}
+					backup := func() error {
+						ctx, cancel := context.WithCancel(r.Context())
+						defer cancel()
+						r.world.cancel = cancel
+						d := r.desk(letters.Options{})
+						defer r.close(d)
+						_, err := deadletter.BackupTo(ctx, d, "sqs:"+dead, letters.NewArchive(r.clients.Objects, bucket, dead), deadletter.BackupOptions{Delete: true}, nil)
+						return err
+					}
+					safe := func() (ids []string) {
+						for _, key := range r.keys() {
+							body, _, err := r.objects.Get(r.Context(), bucket, key, "", 1<<20)
+							if err != nil {
+								t.Fatal(err)
+							}
+							ids = append(ids, saved(t, body)...)
+						}
+						return ids
+					}
+					r.world.at, r.world.how = at, how
+					_ = backup() // as far as it comes
+					over = r.world.over()
+					where := fmt.Sprintf("step %d of %v", at, r.world.names)
+					have := append(r.events(), safe()...)
+					for i := range n {
+						if !slices.Contains(have, fmt.Sprintf("e%d", i)) {
+							t.Fatalf("%s: e%d is gone", where, i)
+						}
+					}
+					r.world.heal()
+					time.Sleep(6 * time.Minute)
+					if err := backup(); err != nil {
+						t.Fatalf("%s: the second time: %v", where, err)
+					}
+					have = safe()
+					for i := range n {
+						if !slices.Contains(have, fmt.Sprintf("e%d", i)) {
+							t.Fatalf("%s: e%d is not in the backup", where, i)
+						}
+					}
+					r.wantLeft(dead, 0)
+				})
+				if t.Failed() || over {
+					break
+				}
+			}
+		})
+	}
 }
 
 func TestAQueueInABucketIsPartOfTheNameOfItsBackup(t *testing.T) {

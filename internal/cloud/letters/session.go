@@ -23,8 +23,10 @@ type box interface {
 	// name is what people call it.
 	name() string
 	// receive returns messages that others do not get meanwhile, after waiting
-	// for them; none means that there are no more.
-	receive(ctx context.Context) ([]received, error)
+	// for them; none means that there are no more. holding says that the session
+	// has messages that are not dealt with; if there are more behind them, the
+	// error is deadletter.ErrBlocked.
+	receive(ctx context.Context, holding bool) ([]received, error)
 	// remove deletes messages, and returns an error for each that may be there
 	// still.
 	remove(ctx context.Context, messages []*held) []error
@@ -67,6 +69,8 @@ type session struct {
 	// held are all messages by id: one that is received again is known, also
 	// when it has been deleted.
 	held map[string]*held
+	// live is how many of them are not deleted.
+	live int
 	// owner is the message of each letter that is not dealt with.
 	owner map[string]*held
 	// ahead are the letters that were not passed, in the order of their cursors.
@@ -131,6 +135,12 @@ func (s *session) holding() []*held {
 	return all
 }
 
+func (s *session) holds() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.live > 0
+}
+
 // kept returns how many letters are dealt with and in the queue still.
 func (s *session) kept() (n int) {
 	s.mu.Lock()
@@ -151,7 +161,7 @@ func (s *session) fetch(ctx context.Context, want string) (bool, error) {
 		if s.paused() {
 			return false, ErrPaused
 		}
-		messages, err := s.box.receive(ctx)
+		messages, err := s.box.receive(ctx, s.holds())
 		if err != nil || len(messages) == 0 {
 			return false, err
 		}
@@ -187,6 +197,7 @@ func (s *session) hold(messages []received) (fresh []Message, again []*held) {
 		h := s.held[m.ID]
 		if h == nil {
 			s.held[m.ID] = &held{id: m.ID, receipt: m.receipt}
+			s.live++
 			fresh = append(fresh, m.Message)
 			continue
 		}
@@ -379,6 +390,7 @@ func (s *session) deleted(message string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held[message].deleted = true
+	s.live--
 }
 
 // passing reports whether what failed may work later.

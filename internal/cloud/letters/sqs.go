@@ -2,11 +2,13 @@ package letters
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/eventsluice/sluice/internal/cloud/queue"
 	"github.com/eventsluice/sluice/internal/cloud/sdk"
+	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/fault"
 )
 
@@ -42,7 +44,7 @@ var _ box = (*sqsBox)(nil)
 func (b *sqsBox) name() string              { return b.ref.Name }
 func (b *sqsBox) visibility() time.Duration { return b.hide }
 
-func (b *sqsBox) receive(ctx context.Context) ([]received, error) {
+func (b *sqsBox) receive(ctx context.Context, holding bool) ([]received, error) {
 	for empty := 1; ; empty++ {
 		messages, err := b.queues.Receive(ctx, b.ref, queue.MaxBatch, b.wait, b.hide)
 		if f := sdk.AsFailure(err); f != nil && f.Topic == "in flight" {
@@ -54,19 +56,17 @@ func (b *sqsBox) receive(ctx context.Context) ([]received, error) {
 		if len(messages) > 0 {
 			return b.read(messages), nil
 		}
-		if empty < emptyReceives {
+		ordered := b.ref.FIFO() && holding
+		if empty < emptyReceives && !ordered {
 			continue
 		}
 		depth, err := b.queues.Depth(ctx, b.ref)
 		switch {
 		case err != nil:
 			return nil, err
-		case depth.Waiting == 0:
-			return nil, nil
-		case empty < mostReceives:
-		case b.ref.FIFO():
-			return nil, fault.New(fault.Unavailable, "%s keeps order, so that SQS gives no more messages of a group while earlier ones are held, and about %d are waiting: deal with those first, or use --delete", b.ref.Name, depth.Waiting)
-		default:
+		case depth.Waiting > 0 && ordered:
+			return nil, &fault.Error{Kind: fault.Unavailable, Err: deadletter.ErrBlocked, Detail: fmt.Sprintf("%s keeps order: SQS gives no more messages of a group while earlier ones are held, and about %d are waiting; back up with --delete, or deal with the first ones first", b.ref.Name, depth.Waiting)}
+		case depth.Waiting == 0 && empty >= emptyReceives, empty >= mostReceives:
 			return nil, nil
 		}
 	}

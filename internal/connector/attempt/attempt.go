@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
@@ -54,6 +55,9 @@ type Config struct {
 	// answered, at a destination that does not know duplicates. Default: it is
 	// tried again.
 	OnceAtMost bool
+	// Concurrency is the most calls in flight, and never more than the
+	// connector's Limits.MaxConcurrency. Default 8.
+	Concurrency int
 	// Nap is the longest wait that is slept here and not given back. Default
 	// 3 s.
 	Nap time.Duration
@@ -66,9 +70,9 @@ type Config struct {
 	Renew func(ctx context.Context) connector.Connector
 }
 
-// sends bounds the Sends that go on at once. One is waited for; others are those
-// that did not return in time.
-const sends = 4
+// stuck is how many Sends that did not return in time may go on beside those that
+// are waited for.
+const stuck = 3
 
 // leastRoom is the least time left in which a call is begun that is not the
 // first.
@@ -80,8 +84,9 @@ type Stage struct {
 	log   *slog.Logger
 	guard *guard.Guard
 	// name is kind and version of the connector, "webhook@1".
-	name   string
-	limits connector.Limits
+	name        string
+	limits      connector.Limits
+	concurrency int
 	// resume is when the destination may be called again: it has asked to be
 	// left alone until then, or is in trouble. Failures counts the calls in a row
 	// that failed whole, each with an event that was tried for the first time:
@@ -105,6 +110,12 @@ func New(conn connector.Connector, cfg Config, log *slog.Logger) (*Stage, error)
 	if p := cfg.Retry; p.MaxAttempts < 0 || p.BaseDelay < 0 || p.MaxDelay < p.BaseDelay {
 		return nil, fmt.Errorf("retry of %d attempts, from %v to %v, makes no sense", p.MaxAttempts, p.BaseDelay, p.MaxDelay)
 	}
+	if cfg.Concurrency < 0 {
+		return nil, fmt.Errorf("concurrency of %d makes no sense", cfg.Concurrency)
+	}
+	if cfg.Concurrency == 0 {
+		cfg.Concurrency = 8
+	}
 	if cfg.Nap == 0 {
 		cfg.Nap = 3 * time.Second
 	}
@@ -117,8 +128,12 @@ func New(conn connector.Connector, cfg Config, log *slog.Logger) (*Stage, error)
 }
 
 func (s *Stage) use(conn connector.Connector) {
-	s.guard = guard.New(conn, sends, nil, s.log)
 	s.name, s.limits = conn.Kind()+"@"+conn.Version(), conn.Limits()
+	s.concurrency = s.cfg.Concurrency
+	if most := s.limits.MaxConcurrency; most > 0 {
+		s.concurrency = min(s.concurrency, most)
+	}
+	s.guard = guard.New(conn, s.concurrency+stuck, nil, s.log)
 }
 
 // Close closes the connector, after the last call has returned.
@@ -295,27 +310,65 @@ func (b *batch) send(group []*item) bool {
 	for _, d := range plan.Done {
 		changed = b.settle([]*item{group[d.Event]}, []connector.Result{d.Result}, false) || changed
 	}
-	for i, c := range plan.Calls {
-		if changed {
-			return true
-		}
-		began := time.Now()
-		if i > 0 && !b.hasRoom(began) {
+	for calls := plan.Calls; len(calls) > 0 && !changed; {
+		if len(calls) < len(plan.Calls) && !b.hasRoom(time.Now()) {
 			return false
 		}
-		results, _ := b.guard.Send(b.ctx, c)
-		if len(results) == 0 && len(c.Events) > 0 {
-			return false // the calls before, of which none returns, have used up the time
+		n := b.abreast(group, calls)
+		var over bool
+		if changed, over = b.call(group, calls[:n]); over {
+			return false
 		}
-		b.calls++
-		b.slowest = max(b.slowest, time.Since(began))
-		called := make([]*item, len(c.Events))
-		for n, e := range c.Events {
-			called[n] = group[e]
-		}
-		changed = b.settle(called, results, true)
+		calls = calls[n:]
 	}
 	return true
+}
+
+// abreast returns how many of the calls may be made at once: no two of them have
+// events of the same key, and a destination that fails gets one at a time.
+func (b *batch) abreast(group []*item, calls []connector.Call) int {
+	most := min(b.concurrency, len(calls))
+	if b.failures > 0 || most == 1 {
+		return 1
+	}
+	keys := map[string]bool{}
+	for n := range most {
+		for _, e := range calls[n].Events {
+			if keys[group[e].group] {
+				return n
+			}
+		}
+		for _, e := range calls[n].Events {
+			keys[group[e].group] = true
+		}
+	}
+	return most
+}
+
+// call makes calls at once and settles their results in the order of the calls.
+// over says that the calls before, of which none returns, have used up the time.
+func (b *batch) call(group []*item, calls []connector.Call) (changed, over bool) {
+	began := time.Now()
+	results := make([][]connector.Result, len(calls))
+	var under sync.WaitGroup
+	for n := range calls {
+		under.Go(func() { results[n], _ = b.guard.Send(b.ctx, calls[n]) })
+	}
+	under.Wait()
+	b.slowest = max(b.slowest, time.Since(began))
+	for n, c := range calls {
+		if len(results[n]) == 0 && len(c.Events) > 0 {
+			over = true
+			continue
+		}
+		b.calls++
+		called := make([]*item, len(c.Events))
+		for i, e := range c.Events {
+			called[i] = group[e]
+		}
+		changed = b.settle(called, results[n], true) || changed
+	}
+	return changed, over
 }
 
 // halve makes the next groups of these events at most half as large.

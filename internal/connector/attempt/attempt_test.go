@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,7 +108,7 @@ func TestWhatBecomesOfEvents(t *testing.T) {
 		{name: "events that are too large together go in halves", events: "u1/a u1/b u2/c u2/d", conn: &deliverytest.Connector{Bounds: connector.Limits{MaxEvents: 4}},
 			script: script{"e1": is(tooLarge, ok), "e2": is(tooLarge, ok), "e3": is(tooLarge, tooLarge, ok), "e4": is(tooLarge, tooLarge, ok)},
 			want:   "delivered delivered delivered delivered", wantAttempts: []int{0, 0, 0, 0}, wantOrder: "e1 e2 e3 e4", wantCalls: 5},
-		{name: "a failure that passes is tried again here", events: "u1/a", script: script{"e1": is(retryable, throttled, ambiguous, ok)},
+		{name: "a failure that passes is tried again here", events: "u1/a", script: script{"e1": is(retryable, throttled, ambiguous, ok)}, cfg: attempt.Config{Nap: 5 * time.Second},
 			want: "delivered", wantAttempts: []int{3}, wantOrder: "e1", wantCalls: 4},
 		{name: "later events of a key wait behind one that is tried again, others do not", events: "u1/a u1/b u2/c", script: script{"e1": is(retryable, ok)},
 			want: "delivered delivered delivered", wantAttempts: []int{1, 0, 0}, wantOrder: "e3 e1 e2", wantCalls: 4},
@@ -356,7 +357,7 @@ func TestPoisonedEventsDoNotCloseADestination(t *testing.T) {
 			poison[all[i].ID] = []connector.Result{after(retryable, time.Minute)}
 		}
 		conn.Answer(poison.answer(map[string]int{}))
-		got := run(t, newStage(t, conn, attempt.Config{}), time.Minute, all)
+		got := run(t, newStage(t, conn, attempt.Config{Nap: 1}), time.Minute, all)
 		if !slices.Equal(got, fates("waits waits waits waits waits waits delivered")) {
 			t.Errorf("%v", got)
 		}
@@ -450,7 +451,7 @@ func TestACallThatDoesNotReturnIsLeftBehind(t *testing.T) {
 			<-free
 			return connector.All(len(events), connector.Result{Class: ok})
 		})
-		s := newStage(t, conn, attempt.Config{})
+		s := newStage(t, conn, attempt.Config{Concurrency: 1})
 		for n := range 6 {
 			start := time.Now()
 			all := letters("u1/a", "u2/b")
@@ -545,4 +546,75 @@ func TestAConfigThatMakesNoSenseIsRefused(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+}
+
+func TestCallsOfDifferentKeysAreMadeAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name        string
+		events      []string
+		concurrency int
+		bounds      connector.Limits
+		calls       time.Duration // one after another
+	}{
+		{"sixteen users", users(16), 0, connector.Limits{MaxEvents: 100}, 2},
+		{"sixteen users, four at once", users(16), 4, connector.Limits{MaxEvents: 100}, 4},
+		{"sixteen users, a destination that takes two", users(16), 4, connector.Limits{MaxEvents: 100, MaxConcurrency: 2}, 8},
+		{"one user", []string{"u/a", "u/b", "u/c", "u/d"}, 0, connector.Limits{MaxEvents: 100}, 4},
+		{"two users by turns", []string{"u/a", "v/b", "u/c", "v/d"}, 0, connector.Limits{MaxEvents: 100}, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn := &deliverytest.Connector{Bounds: c.bounds, PerCall: 1}
+				const takes = 50 * time.Millisecond
+				conn.Answer(func(_ context.Context, events []connector.Delivery) []connector.Result {
+					time.Sleep(takes)
+					return connector.All(len(events), connector.Result{Class: ok})
+				})
+				s := newStage(t, conn, attempt.Config{Concurrency: c.concurrency})
+				all := letters(c.events...)
+				start := time.Now()
+				for i, fate := range run(t, s, time.Minute, all) {
+					if fate != attempt.Delivered {
+						t.Errorf("%s %s", all[i].EventID, fate)
+					}
+				}
+				if took := time.Since(start); took != c.calls*takes {
+					t.Errorf("took %v, want %d calls one after another", took, c.calls)
+				}
+			})
+		})
+	}
+}
+
+// users are events of as many users.
+func users(n int) (events []string) {
+	for i := range n {
+		events = append(events, fmt.Sprintf("u%d/a", i))
+	}
+	return events
+}
+
+// A destination that fails is not asked eight times at once.
+func TestADestinationThatFailsGetsOneCallAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		conn := &deliverytest.Connector{Bounds: connector.Limits{MaxEvents: 100}, PerCall: 1}
+		under, most := atomic.Int32{}, atomic.Int32{}
+		conn.Answer(func(_ context.Context, events []connector.Delivery) []connector.Result {
+			if n := under.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			time.Sleep(10 * time.Millisecond)
+			under.Add(-1)
+			return connector.All(len(events), connector.Result{Class: connector.Retryable})
+		})
+		s := newStage(t, conn, attempt.Config{})
+		run(t, s, 5*time.Second, letters(users(8)...)) // this is how it is found out
+		most.Store(0)
+		run(t, s, 5*time.Second, letters(users(8)...))
+		if most.Load() > 1 {
+			t.Errorf("%d calls at once", most.Load())
+		}
+	})
 }

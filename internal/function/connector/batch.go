@@ -206,7 +206,6 @@ func (b *batch) postpone(ctx context.Context) {
 		wait time.Duration
 	}
 	receipts := map[when][]string{}
-	ahead := map[string]time.Duration{} // by group: those behind come no sooner
 	for _, p := range b.parcels {
 		if !p.waits || p.failed != nil {
 			continue
@@ -214,10 +213,6 @@ func (b *batch) postpone(ctx context.Context) {
 		wait := min(p.wait.Truncate(time.Second)+time.Second, longestWait)
 		if p.wait == 0 {
 			wait = 0
-		}
-		if g := p.group(); g != "" {
-			wait = max(wait, ahead[g])
-			ahead[g] = wait
 		}
 		to := when{p.arn, wait}
 		receipts[to] = append(receipts[to], p.message.Receipt)

@@ -49,12 +49,11 @@ import (
 	"math"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-
 	"github.com/eventsluice/sluice/internal/cloud/grave"
 	"github.com/eventsluice/sluice/internal/cloud/lambdahost"
 	"github.com/eventsluice/sluice/internal/cloud/object"
 	"github.com/eventsluice/sluice/internal/cloud/queue"
+	"github.com/eventsluice/sluice/internal/cloud/sdk"
 	"github.com/eventsluice/sluice/internal/cloud/secret"
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/attempt"
@@ -104,11 +103,11 @@ type Function struct {
 // New makes the function of an environment ("NAME=value" each): it reads the
 // secrets and makes the connector. The error has one line for each variable that
 // cannot be used. metrics gets lines of embedded metrics.
-func New(ctx context.Context, cfg aws.Config, environ []string, log *slog.Logger, metrics io.Writer) (*Function, error) {
+func New(ctx context.Context, cfg sdk.Config, environ []string, log *slog.Logger, metrics io.Writer) (*Function, error) {
 	return build(ctx, cfg, environ, connectors, log, metrics)
 }
 
-func build(ctx context.Context, cfg aws.Config, environ []string, known map[string]connector.Factory, log *slog.Logger, metrics io.Writer) (*Function, error) {
+func build(ctx context.Context, cfg sdk.Config, environ []string, known map[string]connector.Factory, log *slog.Logger, metrics io.Writer) (*Function, error) {
 	settings, err := parseSettings(environ, cfg.Region, known)
 	if err != nil {
 		return nil, err
@@ -125,7 +124,7 @@ func build(ctx context.Context, cfg aws.Config, environ []string, known map[stri
 		return nil, fmt.Errorf("%s: %w", envSettings, err)
 	}
 	f.grave = &grave.Grave{Queue: f.queues, Ref: settings.DeadLetters, Objects: f.objects, Bucket: settings.Claims}
-	config := attempt.Config{Destination: settings.Destination, Retry: settings.Retry, OnceAtMost: settings.OnceAtMost, Renew: f.renew}
+	config := attempt.Config{Destination: settings.Destination, Retry: settings.Retry, OnceAtMost: settings.OnceAtMost, Concurrency: settings.Concurrency, Renew: f.renew}
 	if settings.Waiting.URL != "" {
 		f.room = &grave.Grave{Queue: f.queues, Ref: settings.Waiting, Objects: f.objects, Bucket: settings.Claims}
 	} else {
@@ -204,10 +203,11 @@ func times(ctx context.Context, now time.Time) (deliver, end time.Time) {
 	return end.Add(-max(min(left/4, mostReserve), min(left/2, leastReserve))), end.Add(-farewell)
 }
 
-// until returns the moment at which num of n parts of the time till end are over.
-func until(end time.Time, num, n time.Duration) time.Time {
-	now := time.Now()
-	return now.Add(end.Sub(now) * num / n)
+// share returns the moment at which so many percent of the time till end are
+// over.
+func share(end time.Time, percent int) time.Time {
+	left := time.Until(end)
+	return time.Now().Add(left / 100 * time.Duration(percent))
 }
 
 // Handle handles one invocation. If its time is less than three seconds, a
@@ -218,8 +218,8 @@ func (f *Function) Handle(ctx context.Context, payload []byte) ([]byte, error) {
 	b.receive(payload)
 	deliver, end := times(ctx, b.began)
 	within(ctx, deliver, b.deliver)
-	within(ctx, until(end, 1, 2), b.keep)
-	within(ctx, until(end, 4, 5), b.bury)
+	within(ctx, share(end, 50), b.keep)
+	within(ctx, share(end, 80), b.bury)
 	within(ctx, end, b.postpone)
 	return b.answer()
 }

@@ -405,28 +405,28 @@ func TestSecretsAreReadAgainWhenTheyAreRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := openRig(t)
-		r.secrets["crm"] = `{"token":"old"}`
+		r.aws.SetSecret("crm", `{"token":"old"}`)
 		r.start(env(`SETTINGS={"url":"x"}`, "SETTINGS_TOKEN=secretsmanager:crm#token")...)
-		if r.reads != 1 || string(r.made[0]) != `{"token":"old","url":"x"}` {
-			t.Fatalf("%d reads, settings %s", r.reads, r.made)
+		if r.aws.SecretReads() != 1 || string(r.made[0]) != `{"token":"old","url":"x"}` {
+			t.Fatalf("%d reads, settings %s", r.aws.SecretReads(), r.made)
 		}
 		refuse := answers{"e1": {result(connector.Auth, 0), delivered}}
 		refuse.on(r.conn)
-		if c, _ := r.invoke(one("e1", "u1")); c.Waiting != 1 || r.reads != 1 {
-			t.Errorf("%+v, %d reads in the first minute", c, r.reads)
+		if c, _ := r.invoke(one("e1", "u1")); c.Waiting != 1 || r.aws.SecretReads() != 1 {
+			t.Errorf("%+v, %d reads in the first minute", c, r.aws.SecretReads())
 		}
 		time.Sleep(time.Minute)
 		refuse.on(r.conn)
-		if c, _ := r.invoke(one("e1", "u1")); c.Waiting != 1 || r.reads != 2 || len(r.made) != 1 {
-			t.Errorf("%+v, %d reads, %d connectors with the same secret", c, r.reads, len(r.made))
+		if c, _ := r.invoke(one("e1", "u1")); c.Waiting != 1 || r.aws.SecretReads() != 2 || len(r.made) != 1 {
+			t.Errorf("%+v, %d reads, %d connectors with the same secret", c, r.aws.SecretReads(), len(r.made))
 		}
-		r.secrets["crm"] = `{"token":"new"}`
+		r.aws.SetSecret("crm", `{"token":"new"}`)
 		time.Sleep(time.Minute)
 		refuse.on(r.conn)
-		if c, _ := r.invoke(one("e1", "u1")); c.Delivered != 1 || r.reads != 3 || len(r.made) != 2 || string(r.made[1]) != `{"token":"new","url":"x"}` {
-			t.Errorf("%+v, %d reads, settings %s", c, r.reads, r.made)
+		if c, _ := r.invoke(one("e1", "u1")); c.Delivered != 1 || r.aws.SecretReads() != 3 || len(r.made) != 2 || string(r.made[1]) != `{"token":"new","url":"x"}` {
+			t.Errorf("%+v, %d reads, settings %s", c, r.aws.SecretReads(), r.made)
 		}
-		r.secrets["crm"] = `{"token":"bad"}`
+		r.aws.SetSecret("crm", `{"token":"bad"}`)
 		time.Sleep(time.Minute)
 		refuse.on(r.conn)
 		if c, _ := r.invoke(one("e1", "u1")); c.Waiting != 1 || !strings.Contains(r.log.String(), "the connector cannot use") {
@@ -489,8 +489,7 @@ func TestABucketThatIsAwayFailsTheInvocation(t *testing.T) {
 		payload := []byte(one("e1", "u1"))
 		r.put("big", payload)
 		body := string(event.NewClaim(bucket, "big", payload).Payload())
-		s3 := r.s3
-		r.s3 = unavailable{}
+		r.aws.StopS3(true)
 		if _, err := r.invoke(body); err == nil || !strings.Contains(r.metrics.String(), `"Events":1,"Delivered":0,"Dropped":0,"Waiting":0,"DeadLetters":0,"Failed":1,"Residual":0`) {
 			t.Errorf("%v, %s", err, r.metrics)
 		}
@@ -504,7 +503,7 @@ func TestABucketThatIsAwayFailsTheInvocation(t *testing.T) {
 		if _, reported := r.poll(source, 10); len(reported) != 1 || !slices.Equal(r.conn.Order(), []string{"e3"}) {
 			t.Errorf("%v reported, %v", reported, r.conn.Order())
 		}
-		r.s3 = s3
+		r.aws.StopS3(false)
 		time.Sleep(visibility)
 		r.poll(fifo, 10)
 		if got := r.conn.Order(); !slices.Equal(got, []string{"e3", "e1", "e2"}) {

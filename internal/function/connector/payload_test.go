@@ -91,7 +91,7 @@ func TestADuplicateInvocationIsTheSameEvent(t *testing.T) {
 	}))
 	defer receiver.Close()
 	r := openRig(t)
-	f, err := function.New(t.Context(), r.cfg, append(env("SETTINGS_URL="+receiver.URL, "SETTINGS_ALLOW_PRIVATE=true"), "CONNECTOR=webhook"), slog.New(slog.NewJSONHandler(r.log, nil)), r.metrics)
+	f, err := function.New(t.Context(), r.aws.SDK(), append(env("SETTINGS_URL="+receiver.URL, "SETTINGS_ALLOW_PRIVATE=true"), "CONNECTOR=webhook"), slog.New(slog.NewJSONHandler(r.log, nil)), r.metrics)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,10 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,13 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/johannesboyne/gofakes3"
-	"github.com/johannesboyne/gofakes3/backend/s3mem"
-
-	"github.com/eventsluice/sluice/internal/cloud/sdk"
+	"github.com/eventsluice/sluice/internal/cloud/cloudtest"
 	"github.com/eventsluice/sluice/internal/cloud/sqstest"
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/delivery/deliverytest"
@@ -45,17 +36,12 @@ const visibility = 2 * time.Minute
 // rig is a function between doubles of AWS, all in memory, so that it may run in
 // a bubble.
 type rig struct {
-	t    testing.TB
-	sqs  *sqstest.Server
-	s3   http.Handler
-	conn *deliverytest.Connector
-	// secrets are those of Secrets Manager, by name; reads counts the calls.
-	secrets map[string]string
-	reads   int
+	t       testing.TB
+	aws     *cloudtest.Memory
+	sqs     *sqstest.Server
+	conn    *deliverytest.Connector
 	sent    int               // messages to FIFO queues
 	made    []json.RawMessage // the settings of each connector that was made
-
-	cfg     aws.Config
 	f       *function.Function
 	log     *bytes.Buffer
 	metrics *bytes.Buffer
@@ -80,31 +66,12 @@ func newRig(t testing.TB, environ ...string) *rig {
 func openRig(t testing.TB) *rig {
 	t.Helper()
 	twoWeeks := 14 * 24 * time.Hour
-	r := &rig{
-		t: t, conn: &deliverytest.Connector{}, secrets: map[string]string{}, log: &bytes.Buffer{}, metrics: &bytes.Buffer{},
-		sqs: sqstest.New(t, sqstest.Config{InMemory: true, Queues: []sqstest.Queue{
-			{Name: dead, Retention: twoWeeks}, {Name: retry, Retention: twoWeeks, VisibilityTimeout: visibility},
-			{Name: source, Retention: twoWeeks, VisibilityTimeout: visibility}, {Name: fifo, Retention: twoWeeks, VisibilityTimeout: visibility},
-		}}),
-	}
-	backend := s3mem.New()
-	if err := backend.CreateBucket(bucket); err != nil {
-		t.Fatal(err)
-	}
-	r.s3 = gofakes3.New(backend, gofakes3.WithLogger(gofakes3.DiscardLog())).Server()
-	client := r.sqs.Client()
-	t.Cleanup(client.CloseIdleConnections)
-	var err error
-	r.cfg, err = sdk.Load(t.Context(), nil,
-		config.WithRegion("us-east-1"), config.WithBaseEndpoint(r.sqs.URL()),
-		config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "SECRET", "")),
-		config.WithSharedConfigFiles([]string{}), config.WithSharedCredentialsFiles([]string{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Not an option: the SDK would put the certificates of the environment into
-	// it, and cannot.
-	r.cfg.HTTPClient = &http.Client{Transport: network{r, client.Transport}}
+	r := &rig{t: t, conn: &deliverytest.Connector{}, log: &bytes.Buffer{}, metrics: &bytes.Buffer{}}
+	r.aws = cloudtest.NewMemory(t, []sqstest.Queue{
+		{Name: dead, Retention: twoWeeks}, {Name: retry, Retention: twoWeeks, VisibilityTimeout: visibility},
+		{Name: source, Retention: twoWeeks, VisibilityTimeout: visibility}, {Name: fifo, Retention: twoWeeks, VisibilityTimeout: visibility},
+	}, bucket)
+	r.sqs = r.aws.Queues
 	return r
 }
 
@@ -119,7 +86,7 @@ func (r *rig) start(environ ...string) {
 }
 
 func (r *rig) make(environ ...string) (*function.Function, error) {
-	return function.Build(r.t.Context(), r.cfg, environ, map[string]connector.Factory{
+	return function.Build(r.t.Context(), r.aws.SDK(), environ, map[string]connector.Factory{
 		"double": func(settings json.RawMessage, _ connector.Env) (connector.Connector, error) {
 			r.made = append(r.made, settings)
 			if strings.Contains(string(settings), "bad") {
@@ -130,72 +97,21 @@ func (r *rig) make(environ ...string) (*function.Function, error) {
 	}, slog.New(slog.NewJSONHandler(r.log, nil)), r.metrics)
 }
 
-// network takes each call to the double that it is for.
-type network struct {
-	r   *rig
-	sqs http.RoundTripper
-}
-
-func (n network) RoundTrip(q *http.Request) (*http.Response, error) {
-	target := q.Header.Get("X-Amz-Target")
-	if strings.HasPrefix(target, "AmazonSQS.") {
-		return n.sqs.RoundTrip(q)
-	}
-	if err := q.Context().Err(); err != nil {
-		return nil, err
-	}
-	var body []byte
-	if q.Body != nil {
-		body, _ = io.ReadAll(q.Body)
-		_ = q.Body.Close()
-	}
-	w := httptest.NewRecorder()
-	if target != "" {
-		n.r.secret(w, target, body)
-	} else {
-		q = q.Clone(q.Context())
-		q.Header.Set("Content-Length", strconv.Itoa(len(body)))
-		q.Body, q.RequestURI = io.NopCloser(bytes.NewReader(body)), q.URL.RequestURI()
-		n.r.s3.ServeHTTP(w, q)
-	}
-	return w.Result(), nil
-}
-
-// secret is Secrets Manager.
-func (r *rig) secret(w http.ResponseWriter, target string, body []byte) {
-	r.reads++
-	var in struct{ SecretId string }
-	_ = json.Unmarshal(body, &in)
-	value, ok := r.secrets[in.SecretId]
-	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-	if target != "secretsmanager.GetSecretValue" || !ok {
-		w.WriteHeader(http.StatusBadRequest)
-		_, _ = io.WriteString(w, `{"__type":"ResourceNotFoundException","Message":"Secrets Manager can't find the specified secret."}`)
-		return
-	}
-	_ = json.NewEncoder(w).Encode(map[string]string{"SecretString": value})
-}
-
 // put puts an object into the bucket.
 func (r *rig) put(key string, body []byte) {
 	r.t.Helper()
-	w := httptest.NewRecorder()
-	q := httptest.NewRequest(http.MethodPut, "/"+bucket+"/"+key, bytes.NewReader(body))
-	q.Header.Set("Content-Length", strconv.Itoa(len(body)))
-	r.s3.ServeHTTP(w, q)
-	if w.Code != http.StatusOK {
-		r.t.Fatalf("PUT %s: %d %s", key, w.Code, w.Body)
+	if err := r.aws.Put(bucket, key, body); err != nil {
+		r.t.Fatal(err)
 	}
 }
 
 // get returns an object of the bucket, nil if there is none.
 func (r *rig) get(key string) []byte {
-	w := httptest.NewRecorder()
-	r.s3.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/"+bucket+"/"+key, nil))
-	if w.Code != http.StatusOK {
+	body, err := r.aws.Get(bucket, key)
+	if err != nil {
 		return nil
 	}
-	return w.Body.Bytes()
+	return body
 }
 
 // timeout is that of the function.
@@ -337,13 +253,6 @@ func result(class connector.Class, wait time.Duration) connector.Result {
 }
 
 var delivered = connector.Result{Class: connector.Delivered}
-
-// unavailable is a service that is away.
-type unavailable struct{}
-
-func (unavailable) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	w.WriteHeader(http.StatusServiceUnavailable)
-}
 
 // stuck does not return before it is let go.
 func stuck(until <-chan struct{}) deliverytest.Answer {

@@ -37,6 +37,8 @@ type Settings struct {
 	// Retry bounds the attempts of an event: RETRY_MAX_ATTEMPTS, RETRY_BASE_DELAY,
 	// RETRY_MAX_DELAY.
 	Retry retry.Policy
+	// Concurrency is the most calls at once: CONCURRENCY; 0 is the default.
+	Concurrency int
 	// OnceAtMost: AMBIGUOUS is "dead" and not "retry".
 	OnceAtMost bool
 	// DeadLetters is the queue of the events that are given up, Waiting that of
@@ -52,6 +54,7 @@ const (
 	envConnector   = "CONNECTOR"
 	envSettings    = "SETTINGS"
 	envDestination = "DESTINATION"
+	envConcurrency = "CONCURRENCY"
 	envMaxAttempts = "RETRY_MAX_ATTEMPTS"
 	envBaseDelay   = "RETRY_BASE_DELAY"
 	envMaxDelay    = "RETRY_MAX_DELAY"
@@ -102,6 +105,11 @@ func parseSettings(environ []string, region string, known map[string]connector.F
 	if text := env[envMaxAttempts]; text != "" {
 		if s.Retry.MaxAttempts, err = strconv.Atoi(text); err != nil || s.Retry.MaxAttempts < 1 || s.Retry.MaxAttempts > 1_000_000 {
 			bad(envMaxAttempts, "right would be a number from 1 to 1000000")
+		}
+	}
+	if text := env[envConcurrency]; text != "" {
+		if s.Concurrency, err = strconv.Atoi(text); err != nil || s.Concurrency < 1 || s.Concurrency > 1024 {
+			bad(envConcurrency, "right would be a number from 1 to 1024")
 		}
 	}
 	for _, d := range []struct {

@@ -111,7 +111,8 @@ func TestAConnectorThatCannotBeMadeStopsTheStart(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				r := openRig(t)
-				r.secrets["crm"], r.secrets["plain"] = `{"token":"s3cret","list":["s3cret"]}`, "s3cret"
+				r.aws.SetSecret("crm", `{"token":"s3cret","list":["s3cret"]}`)
+				r.aws.SetSecret("plain", "s3cret")
 				_, err := r.make(env(c.setting)...)
 				if err == nil || !strings.HasPrefix(err.Error(), c.want) || strings.Contains(err.Error()+r.log.String(), "s3cret") {
 					t.Errorf("%v\nwant %s", err, c.want)
@@ -127,7 +128,7 @@ func TestTheConnectorsOfTheProgramStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := openRig(t)
 		for kind, setting := range map[string]string{webhook.Kind: "SETTINGS_URL=https://example.com/", postgres.Kind: "SETTINGS_URL=postgres://user@127.0.0.1:1/db"} {
-			f, err := function.New(t.Context(), r.cfg, append(env(setting), "CONNECTOR="+kind), slog.New(slog.DiscardHandler), r.metrics)
+			f, err := function.New(t.Context(), r.aws.SDK(), append(env(setting), "CONNECTOR="+kind), slog.New(slog.DiscardHandler), r.metrics)
 			if err != nil {
 				t.Errorf("%s: %v", kind, err)
 				continue

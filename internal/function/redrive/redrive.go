@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/cloud/letters"
+	"github.com/eventsluice/sluice/internal/cloud/sdk"
 	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/fault"
 )
@@ -183,13 +184,15 @@ func (f *Function) act(ctx context.Context, r Request) (a Answer, err error) {
 	if archive != nil {
 		a.Objects = archive.Objects()
 	}
-	return a, a.finish(ctx, work, r, err)
+	return a, a.finish(work, r, err)
 }
 
 // finish says whether all is done. That the time was over is no failure.
-func (a *Answer) finish(ctx, work context.Context, r Request, err error) error {
+func (a *Answer) finish(work context.Context, r Request, err error) error {
+	ofTime := errors.Is(err, letters.ErrPaused) || err != nil && work.Err() != nil ||
+		errors.Is(err, context.DeadlineExceeded) && sdk.AsFailure(err) == nil // and not that of a call
 	switch {
-	case errors.Is(err, letters.ErrPaused), err != nil && ctx.Err() == nil && work.Err() != nil:
+	case ofTime:
 		a.Reason = "the time was over: invoke it again"
 		if r.Action == Backup && !r.Delete {
 			a.Reason = "the time was over, and a backup that leaves the letters in the queue begins anew each time: give the function more time, or say \"delete\":true"
