@@ -175,7 +175,7 @@ func (a *awsAccount) deploy() {
 		a.Lambda.ARN("crm", "prod"), a.Lambda.ARN("audit", "prod"), a.Queues.ARN("mail.fifo"))
 	must(a.Buckets.Put("rules", "rules.json", []byte(rules)))
 	must(a.Lambda.CreateFunction(lambdatest.Function{
-		Name: "router", Aliases: map[string]string{"prod": "1"}, Bootstrap: functions(a.t, "router"), Timeout: 5 * time.Second, MemoryMB: 512, Concurrency: 4,
+		Name: "router", Aliases: map[string]string{"prod": "1"}, Bootstrap: functions(a.t, "router"), Timeout: 20 * time.Second, MemoryMB: 512, Concurrency: 4,
 		Env: slices.Concat(a.Env(), []string{"RULES_BUCKET=rules", "RULES_KEY=rules.json", "RULES_INTERVAL=100ms", "CLAIM_BUCKET=claims", "DEAD_LETTER_QUEUE=" + a.Queues.ARN("router-dead")}),
 	}))
 	for _, d := range destinationsOnAWS {

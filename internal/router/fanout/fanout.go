@@ -87,6 +87,10 @@ type Config struct {
 	// MaxLanes is how many messages of one destination are on their way at a
 	// time at most; each partition key has one lane. Default 16.
 	MaxLanes int
+	// Window is how many events of a batch a message may be ahead of the first one
+	// that is not settled: what is sent beyond that is sent again if the time is
+	// over before. Default 1,000.
+	Window int
 	// Retry is how an attempt that failed is followed by another, until the
 	// time is over. Default: from 50 ms up to 5 s.
 	Retry retry.Policy
@@ -110,6 +114,9 @@ func (c Config) Validate() error {
 	if c.MaxLanes < 0 {
 		faults = append(faults, fmt.Errorf("MaxLanes is %d: want more than 0", c.MaxLanes))
 	}
+	if c.Window < 0 {
+		faults = append(faults, fmt.Errorf("Window is %d: want more than 0", c.Window))
+	}
 	if c.Reserve < 0 {
 		faults = append(faults, fmt.Errorf("Reserve is %v: want more than 0", c.Reserve))
 	}
@@ -120,6 +127,7 @@ func (c Config) withDefaults() Config {
 	c.MaxPayload = cmp.Or(c.MaxPayload, 1<<20)
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 64)
 	c.MaxLanes = cmp.Or(c.MaxLanes, 16)
+	c.Window = cmp.Or(c.Window, 1000)
 	c.Reserve = cmp.Or(c.Reserve, 3*time.Second)
 	c.Retry.BaseDelay = cmp.Or(c.Retry.BaseDelay, 50*time.Millisecond)
 	c.Retry.MaxDelay = cmp.Or(c.Retry.MaxDelay, 5*time.Second)

@@ -117,6 +117,34 @@ func TestADestinationThatTakesNothingInTimeIsReportedByItsFirstRecord(t *testing
 	})
 }
 
+// The time is over while one user's events are throttled: of the events behind
+// them no more than the window were sent, and are sent again.
+func TestFewEventsAreSentAheadOfOneThatWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAWS(t)
+		a.answer = func(_ string, m fanout.Message, _ int) (error, bool) {
+			if bytes.Contains(m.Payload, []byte(`"user_id":"slow"`)) {
+				return refuse(fault.Throttled), false
+			}
+			return nil, true
+		}
+		events := []string{stored(0, "u0"), stored(1, "slow")}
+		for n := 2; n < 500; n++ {
+			events = append(events, stored(n, fmt.Sprintf("u%d", n%40)))
+		}
+		o := process(t, open(t, a, fanout.Config{Window: 100}), both(t), plain(events...))
+		if o.Records != 1 {
+			t.Errorf("%+v", o)
+		}
+		for _, arn := range []string{crm, mail} {
+			if n := slices.Max(a.numbers(arn)); n > 101 || len(a.got[arn]) < 90 {
+				t.Errorf("%s got %d events, the last is number %d", arn, len(a.got[arn]), n)
+			}
+		}
+	})
+}
+
 func TestWhatCannotBeReadIsADeadLetterWithItsBytesAndHoldsUpNothing(t *testing.T) {
 	t.Parallel()
 	a := newAWS(t)
@@ -442,8 +470,8 @@ func TestABatchWithoutADeadlineEndsWhenAllIsSettled(t *testing.T) {
 
 func TestConfigsThatCannotBeUsedAreRefused(t *testing.T) {
 	t.Parallel()
-	_, err := fanout.New(nil, nil, nil, fanout.Config{MaxPayload: -1, MaxInFlight: -1, MaxLanes: -1, Reserve: -1})
-	for _, field := range []string{"MaxPayload", "MaxInFlight", "MaxLanes", "Reserve"} {
+	_, err := fanout.New(nil, nil, nil, fanout.Config{MaxPayload: -1, MaxInFlight: -1, MaxLanes: -1, Window: -1, Reserve: -1})
+	for _, field := range []string{"MaxPayload", "MaxInFlight", "MaxLanes", "Window", "Reserve"} {
 		if err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s is not named: %v", field, err)
 		}

@@ -22,12 +22,20 @@ const refusals = 3
 // or ctx is done.
 func (b *batch) dispatch(ctx context.Context) {
 	b.recall()
-	var lanes sync.WaitGroup
+	front := newFrontier(b.f.cfg.Window)
+	var runs []func()
 	for t := range b.items {
-		d := &door{batch: b, name: b.targets[t].name}
+		d := &door{batch: b, name: b.targets[t].name, front: front}
 		for _, queue := range b.split(b.items[t]) {
-			lanes.Go(func() { d.run(ctx, queue) })
+			if len(queue) > 0 {
+				place := front.join(queue[0].event)
+				runs = append(runs, func() { d.run(ctx, place, queue) })
+			}
 		}
+	}
+	var lanes sync.WaitGroup
+	for _, run := range runs {
+		lanes.Go(run)
 	}
 	lanes.Wait()
 }
@@ -83,7 +91,8 @@ func (it *item) pending() bool { return it.state == unsettled && it.letter == ni
 // door is what the lanes of a destination share.
 type door struct {
 	*batch
-	name string
+	name  string
+	front *frontier
 	// shut is the ARN that refuses everybody: it is not asked again in this
 	// batch. Rules may name several for a destination; one is remembered.
 	shut atomic.Pointer[refusal]
@@ -96,12 +105,16 @@ type refusal struct {
 
 // run sends the items of a lane one message after another. A message that
 // cannot be settled in time ends it.
-func (d *door) run(ctx context.Context, queue []*item) {
+func (d *door) run(ctx context.Context, place int, queue []*item) {
+	defer d.front.leave(place)
 	for len(queue) > 0 {
+		d.front.move(place, queue[0].event)
 		n := d.take(queue)
-		if !d.settle(ctx, queue[:n]) {
-			for _, it := range queue[n:] {
-				it.why = fmt.Errorf("destination %s: an earlier event of the same lane could not be sent", d.name)
+		if ctx.Err() != nil || !d.settle(ctx, queue[:n]) {
+			for _, it := range queue {
+				if it.why == nil {
+					it.why = fmt.Errorf("destination %s: the time was over before it could be sent", d.name)
+				}
 			}
 			return
 		}

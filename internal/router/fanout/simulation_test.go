@@ -99,7 +99,7 @@ func simulate(t *testing.T, seed uint64) {
 		records = append(records, aggregated(i, events...))
 	}
 	open := func() *fanout.Fanout {
-		f, err := fanout.New(a, a, a, fanout.Config{MaxPayload: 5000, MaxInFlight: 1 + random.IntN(20), MaxLanes: 1 + random.IntN(16)})
+		f, err := fanout.New(a, a, a, fanout.Config{MaxPayload: 5000, MaxInFlight: 1 + random.IntN(20), MaxLanes: 1 + random.IntN(16), Window: 1 + random.IntN(100)})
 		if err != nil {
 			t.Fatal(err)
 		}
