@@ -38,6 +38,36 @@ func TestTheExampleOnKinesisSendsAndPeeks(t *testing.T) {
 	}
 }
 
+// TestTheExampleOnAWSWalksThroughFailureAndBack runs examples/aws-local.sh as a
+// person does.
+func TestTheExampleOnAWSWalksThroughFailureAndBack(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip("curl is not installed")
+	}
+	script, err := filepath.Abs(filepath.Join("..", "..", "examples", "aws-local.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", script)
+	cmd.Env = cleanEnv()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{
+		`"accepted":3`, `"user_id":"ann"`, "the endpoint answered 500", "2 written to", "2 of 2 letters match; nothing was changed", "2 replayed",
+		"stored 5; spooled 0; residual 0",
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("%q is not printed:\n%s", want, out)
+		}
+	}
+	if n := strings.Count(string(out), "page_viewed"); n > 0 {
+		t.Errorf("an event that no rule wants was delivered:\n%s", out)
+	}
+}
+
 // TestTheExampleSendsAndPrints runs examples/first-events.sh as a person does:
 // once by itself, and once against a process that runs.
 func TestTheExampleSendsAndPrints(t *testing.T) {

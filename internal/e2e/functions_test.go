@@ -159,27 +159,33 @@ func newAccount(t *testing.T, seed uint64) *awsAccount {
 	return a
 }
 
-// deploy starts the functions and their event sources.
-func (a *awsAccount) deploy() {
+// must fails the test for an error.
+func (a *awsAccount) must(err error) {
 	a.t.Helper()
-	must := func(err error) {
-		a.t.Helper()
-		if err != nil {
-			a.t.Fatal(err)
-		}
+	if err != nil {
+		a.t.Fatal(err)
 	}
-	rules := fmt.Sprintf(`[
+}
+
+// rules puts the rules into their bucket.
+func (a *awsAccount) rules() {
+	a.t.Helper()
+	a.must(a.Buckets.Put("rules", "rules.json", fmt.Appendf(nil, `[
 		{"destination_name":"crm","destination_arn":%q,"enabled_events":["*"],"max_batch":20},
 		{"destination_name":"audit","destination_arn":%q,"enabled_events":["order_*"]},
 		{"destination_name":"mail","destination_arn":%q,"enabled_events":["step_*"]}]`,
-		a.Lambda.ARN("crm", "prod"), a.Lambda.ARN("audit", "prod"), a.Queues.ARN("mail.fifo"))
-	must(a.Buckets.Put("rules", "rules.json", []byte(rules)))
-	must(a.Lambda.CreateFunction(lambdatest.Function{
+		a.Lambda.ARN("crm", "prod"), a.Lambda.ARN("audit", "prod"), a.Queues.ARN("mail.fifo"))))
+}
+
+// create creates the functions and the event sources of the connectors.
+func (a *awsAccount) create() {
+	a.t.Helper()
+	a.must(a.Lambda.CreateFunction(lambdatest.Function{
 		Name: "router", Aliases: map[string]string{"prod": "1"}, Bootstrap: functions(a.t, "router"), Timeout: 20 * time.Second, MemoryMB: 512, Concurrency: 4,
 		Env: slices.Concat(a.Env(), []string{"RULES_BUCKET=rules", "RULES_KEY=rules.json", "RULES_INTERVAL=100ms", "CLAIM_BUCKET=claims", "DEAD_LETTER_QUEUE=" + a.Queues.ARN("router-dead")}),
 	}))
 	for _, d := range destinationsOnAWS {
-		must(a.Lambda.CreateFunction(lambdatest.Function{
+		a.must(a.Lambda.CreateFunction(lambdatest.Function{
 			Name: d, Aliases: map[string]string{"prod": "1"}, Bootstrap: functions(a.t, "connector"), Timeout: 5 * time.Second, MemoryMB: 256, Concurrency: 4,
 			Env: slices.Concat(a.Env(), []string{
 				"CONNECTOR=webhook", "SETTINGS=" + fmt.Sprintf(`{"url":%q,"allow_private":true,"timeout":"5s"}`, a.vendor.server.URL+"/"+d),
@@ -189,17 +195,24 @@ func (a *awsAccount) deploy() {
 			Async: lambdatest.Async{DeadLetterQueue: d + "-dead", DuplicateEvery: 500, Shuffle: true},
 		}))
 		_, err := a.Lambda.MapQueue(lambdatest.QueueSource{Function: d + ":prod", Queue: d + "-retry", ReportBatchItemFailures: true, MaximumConcurrency: 2})
-		must(err)
+		a.must(err)
 	}
 	_, err := a.Lambda.MapQueue(lambdatest.QueueSource{Function: "mail:prod", Queue: "mail.fifo", ReportBatchItemFailures: true, MaximumConcurrency: 4})
-	must(err)
+	a.must(err)
+}
+
+// deploy starts everything.
+func (a *awsAccount) deploy() {
+	a.t.Helper()
+	a.rules()
+	a.create()
 	retries := 50
-	_, err = a.Lambda.MapKinesis(lambdatest.KinesisSource{
-		Function: "router:prod", Server: a.Streams, Stream: kinesisStream, ParallelizationFactor: 2, MaximumRetryAttempts: &retries,
+	_, err := a.Lambda.MapKinesis(lambdatest.KinesisSource{
+		Function: "router:prod", Server: a.Streams, Stream: kinesisStream, BatchSize: 5, ParallelizationFactor: 2, MaximumRetryAttempts: &retries,
 		BisectBatchOnFunctionError: true, ReportBatchItemFailures: true,
 		OnFailureObject: func(key string, body []byte) error { return a.Buckets.Put("failed", key, body) },
 	})
-	must(err)
+	a.must(err)
 }
 
 // trouble makes everything fail now and then.
@@ -221,6 +234,9 @@ func (a *awsAccount) trouble(seed uint64) {
 	a.Lambda.FailRuns(lambdatest.Calls(lambdatest.Throttled).When(chance(0.02)))
 	a.Lambda.FailRuns(lambdatest.Crash(lambdatest.BeforeRunning).When(chance(0.002)))
 	a.Lambda.FailRuns(lambdatest.Crash(lambdatest.AfterRunning).When(chance(0.002)))
+	// The router is invoked seldom: more of it fails.
+	a.Lambda.FailRuns(lambdatest.Crash(lambdatest.BeforeRunning).On("router").When(chance(0.05)))
+	a.Lambda.FailRuns(lambdatest.Crash(lambdatest.AfterRunning).On("router").When(chance(0.05)))
 	a.Queues.Fail(sqstest.Entries(2, awstest.Internal).When(chance(0.05)))
 	a.Queues.Fail(sqstest.Unanswered(1).Stored().When(chance(0.02)))
 	a.Queues.Fail(awstest.Disconnect(awstest.AfterStoring).When(chance(0.01)))
@@ -449,7 +465,7 @@ func TestOnAWSEveryEventIsDeliveredOrADeadLetter(t *testing.T) {
 		if s.DeadLetterErrors != 0 {
 			t.Errorf("%s: %d events were lost by Lambda", f, s.DeadLetterErrors)
 		}
-		t.Logf("%s: %d invocations, %d errors, %d cold starts", f, s.Invocations, s.Errors, s.ColdStarts)
+		t.Logf("%s: %d invocations, %d errors, %d cold starts, the fastest %v", f, s.Invocations, s.Errors, s.ColdStarts, slices.Min(s.InitDurations))
 	}
 
 	// The cause is mended, and the dead letters are sent again.
@@ -466,5 +482,50 @@ func TestOnAWSEveryEventIsDeliveredOrADeadLetter(t *testing.T) {
 		if n := a.vendor.has("/" + d); n != len(want[d])+foreign {
 			t.Errorf("%s has %d events after the replay, want %d", d, n, len(want[d])+foreign)
 		}
+	}
+}
+
+// Without rules the router fails. Its event source gives the records up after
+// some attempts, and leaves them in a bucket, or a note of them in a queue; both
+// lead back to the stream when there are rules.
+func TestOnAWSBatchesThatWereGivenUpComeBack(t *testing.T) {
+	t.Parallel()
+	for _, where := range []string{"bucket", "queue"} {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			a := newAccount(t, 1)
+			a.heal()
+			retries := 1
+			source := lambdatest.KinesisSource{
+				Function: "router:prod", Server: a.Streams, Stream: kinesisStream, MaximumRetryAttempts: &retries, ReportBatchItemFailures: true,
+			}
+			place := "s3://failed/aws/lambda/"
+			if where == "bucket" {
+				source.OnFailureObject = func(key string, body []byte) error { return a.Buckets.Put("failed", key, body) }
+			} else {
+				source.OnFailure, place = "router-dead", a.Queues.ARN("router-dead")
+			}
+			a.create()
+			if _, err := a.Lambda.MapKinesis(source); err != nil {
+				t.Fatal(err)
+			}
+			a.put([]byte(`{"id":"e1","name":"clicked","user_id":"u1"}`), []byte(`{"id":"e2","name":"order_completed","user_id":"u1"}`))
+			a.drain()
+			if n := a.vendor.has("/crm"); n != 0 || a.Lambda.Stats("router").Errors == 0 {
+				t.Fatalf("%d events were delivered without rules, %+v", n, a.Lambda.Stats("router"))
+			}
+			if out := a.sluice("dlq", "list", place); !strings.Contains(out, "e1") || !strings.Contains(out, "e2") {
+				t.Errorf("the dead letters are\n%s", out)
+			}
+			a.rules()
+			a.sluice("dlq", "replay", place, "--to", "stream")
+			a.drain()
+			if crm, audit := a.vendor.has("/crm"), a.vendor.has("/audit"); crm != 2 || audit != 1 {
+				t.Errorf("after the replay crm has %d events and audit %d", crm, audit)
+			}
+			if out := a.sluice("dlq", "count", place); !strings.HasPrefix(out, "0") {
+				t.Errorf("left: %s", out)
+			}
+		})
 	}
 }
