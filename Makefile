@@ -22,7 +22,7 @@ TEST     ?= ./...
 PROFILE := cmd/sluice/release.pgo
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test simulate bench profile lint fmt vet vuln fuzz clean
+.PHONY: help run build package deploy test simulate bench profile lint fmt vet vuln fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,14 @@ run: ## everything on this machine, as `go run ./cmd/sluice`
 
 build: ## the binary, static, in bin/, optimized for what PROFILE says is hot
 	CGO_ENABLED=0 $(GO) build -trimpath -pgo=$(PROFILE) -ldflags "-s -w -X github.com/eventsluice/sluice/internal/app.version=$(VERSION)" -o bin/sluice ./cmd/sluice
+
+package: ## the Lambda functions as zips for arm64, in dist/, the same bytes each time
+	$(GO) run ./deployments/pack functions -o dist
+
+# Everything that deploys: deployments/README.md.
+deploy: ## everything to AWS: STACK=name [ENVIRONMENT= DESTINATIONS= IMAGE= VPC_ID= SUBNET_IDS= PARAMETERS=]
+	@STACK="$(STACK)" ENVIRONMENT="$(ENVIRONMENT)" DESTINATIONS="$(DESTINATIONS)" IMAGE="$(IMAGE)" \
+		VPC_ID="$(VPC_ID)" SUBNET_IDS="$(SUBNET_IDS)" PARAMETERS="$(PARAMETERS)" deployments/deploy
 
 # What a machine lacks is said here, in one line each, for go test does not
 # show why a test was skipped. With CI=true nothing is skipped: a test that
@@ -45,7 +53,7 @@ PATH="$$PATH:$$(ls -d /usr/lib/postgresql/*/bin /opt/homebrew/opt/postgresql*/bi
 command -v initdb >/dev/null || lacks "PostgreSQL server (postgresql)" "the tests against PostgreSQL"; \
 command -v node >/dev/null && command -v npm >/dev/null || lacks "Node.js (nodejs, npm)" "the tests with packages from npm"; \
 command -v javac >/dev/null && command -v mvn >/dev/null || lacks "JDK with Maven (default-jdk-headless, maven)" "the tests with KPL and KCL"; \
-python3 -c 'import ensurepip' 2>/dev/null || lacks "Python with venv (python3-venv)" "the test with boto3"
+python3 -c 'import ensurepip' 2>/dev/null || lacks "Python with venv (python3-venv)" "the tests with boto3, moto and cfn-lint"
 endef
 
 test: ## every test; parts that this machine lacks are skipped, with a line saying so
@@ -63,12 +71,12 @@ profile: ## the profile that make build uses, taken anew from the benchmark
 	$(GO) tool pprof -proto -output $(PROFILE) bin/profiles/*.pprof
 
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## format, vet and golangci-lint
-	@unformatted=$$(gofmt -l cmd internal); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+	@unformatted=$$(gofmt -l cmd internal deployments examples); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$< run ./...
 
 fmt: ## gofmt on everything
-	gofmt -w cmd internal
+	gofmt -w cmd internal deployments examples
 
 vuln: $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION) ## known vulnerabilities in what is called
 	$< ./...
@@ -83,7 +91,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	done
 
 clean: ## what make made
-	rm -rf bin .tools
+	rm -rf bin dist .tools
 
 # Tools are built from source into .tools, at versions that are the same
 # everywhere; a new version is a new file name, so that it is built.

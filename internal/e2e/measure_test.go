@@ -149,7 +149,7 @@ func functionMemory(b *testing.B, program string) int {
 
 // storedEvent is an event of about 500 bytes, as the gateway stores it.
 func storedEvent(n int) string {
-	return fmt.Sprintf(`{"id":"0198c0de-0000-7000-8000-%012d","type":"track","name":"clicked","user_id":"u%d","timestamp":"2026-11-23T10:00:00Z","received_at":"2026-11-23T10:00:00.123Z","source":"web","data":{"page":"/pricing","n":%d,"pad":"%s"},"context":{"locale":"en"}}`,
+	return fmt.Sprintf(`{"id":"0198c0de-0000-7000-8000-%012d","type":"track","name":"clicked","user_id":"u%d","timestamp":"2026-11-23T10:00:00Z","received_at":"2026-11-23T10:00:00.123Z","source":"web","data":{"page":"/pricing","n":%d,"pad":%q},"context":{"locale":"en"}}`,
 		n, n%50, n, strings.Repeat("x", 240))
 }
 

@@ -38,7 +38,7 @@ func BenchmarkRouter(b *testing.B) {
 	for r := range recordsPerBatch {
 		var events []string
 		for n := range perRecord {
-			e := fmt.Sprintf(`{"id":"0198c0de-0000-7000-8000-%012d","type":"track","name":"clicked","user_id":"u%d","timestamp":"2026-11-23T10:00:00Z","received_at":"2026-11-23T10:00:00.123Z","source":"web","data":{"page":"/pricing","total":%d,"n":%d,"pad":"%s"},"context":{"locale":"en"}}`,
+			e := fmt.Sprintf(`{"id":"0198c0de-0000-7000-8000-%012d","type":"track","name":"clicked","user_id":"u%d","timestamp":"2026-11-23T10:00:00Z","received_at":"2026-11-23T10:00:00.123Z","source":"web","data":{"page":"/pricing","total":%d,"n":%d,"pad":%q},"context":{"locale":"en"}}`,
 				r*perRecord+n, n%50, n, n, strings.Repeat("x", 240))
 			events = append(events, e)
 		}

@@ -84,11 +84,11 @@ func simulate(t *testing.T, seed uint64) {
 	for i := range 5 + random.IntN(60) {
 		var events []string
 		for range 1 + random.IntN(12) {
-			switch {
-			case random.IntN(30) == 0:
+			switch random.IntN(30) {
+			case 0:
 				events = append(events, "rubbish")
 				unreadable++
-			case random.IntN(30) == 0:
+			case 1:
 				events = append(events, fmt.Sprintf(`{"id":"e%d","type":"track","name":"upload","user_id":"large","data":{"n":%d,"text":"%5000d"},"context":{}}`, readable, readable, 0))
 				readable++
 			default:
