@@ -86,7 +86,13 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 		listed=$$($(GO) test -list '^Fuzz' "$$package" </dev/null) || { echo "$$listed"; exit 1; }; \
 		echo "$$listed" | sed -n '/^Fuzz/p' | while read -r target; do \
 			echo "$$package $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null || exit 1; \
+			said=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null 2>&1) && { echo "$$said" | tail -3; continue; }; \
+			echo "$$said"; \
+			case $$said in \
+				*"Failing input"*) exit 1 ;; \
+				*"context deadline exceeded"*) echo "the time was over in the middle of an input: no finding" ;; \
+				*) exit 1 ;; \
+			esac; \
 		done || exit 1; \
 	done
 

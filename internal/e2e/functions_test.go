@@ -182,12 +182,12 @@ func (a *awsAccount) create() {
 	a.t.Helper()
 	a.must(a.Lambda.CreateFunction(lambdatest.Function{
 		Name: "router", Aliases: map[string]string{"prod": "1"}, Bootstrap: functions(a.t, "router"), Timeout: 20 * time.Second, MemoryMB: 512, Concurrency: 4,
-		Env: slices.Concat(a.Env(), []string{"RULES_BUCKET=rules", "RULES_KEY=rules.json", "RULES_INTERVAL=100ms", "CLAIM_BUCKET=claims", "DEAD_LETTER_QUEUE=" + a.Queues.ARN("router-dead")}),
+		Env: slices.Concat(a.Env(), as("router"), []string{"RULES_BUCKET=rules", "RULES_KEY=rules.json", "RULES_INTERVAL=100ms", "CLAIM_BUCKET=claims", "DEAD_LETTER_QUEUE=" + a.Queues.ARN("router-dead")}),
 	}))
 	for _, d := range destinationsOnAWS {
 		a.must(a.Lambda.CreateFunction(lambdatest.Function{
 			Name: d, Aliases: map[string]string{"prod": "1"}, Bootstrap: functions(a.t, "connector"), Timeout: 5 * time.Second, MemoryMB: 256, Concurrency: 4,
-			Env: slices.Concat(a.Env(), []string{
+			Env: slices.Concat(a.Env(), as(d), []string{
 				"CONNECTOR=webhook", "SETTINGS=" + fmt.Sprintf(`{"url":%q,"allow_private":true,"timeout":"5s"}`, a.vendor.server.URL+"/"+d),
 				"DESTINATION=" + d, "RETRY_BASE_DELAY=5ms", "RETRY_MAX_DELAY=100ms", "RETRY_MAX_ATTEMPTS=200",
 				"DEAD_LETTER_QUEUE=" + a.Queues.ARN(d+"-dead"), "RETRY_QUEUE=" + a.Queues.ARN(d+"-retry"), "CLAIM_BUCKET=claims",
@@ -199,6 +199,43 @@ func (a *awsAccount) create() {
 	}
 	_, err := a.Lambda.MapQueue(lambdatest.QueueSource{Function: "mail:prod", Queue: "mail.fifo", ReportBatchItemFailures: true, MaximumConcurrency: 4})
 	a.must(err)
+}
+
+// as makes a program sign with an access key of its own, so that its calls are
+// known.
+func as(program string) []string { return []string{"AWS_ACCESS_KEY_ID=" + program} }
+
+// wantAllowed wants a program to have called what its role in the template allows
+// it to call, and nothing else. Of that, what the test gives no reason for may be
+// missing: unused names it.
+func (a *awsAccount) wantAllowed(program, role string, unused ...string) {
+	a.t.Helper()
+	raw, err := os.ReadFile(filepath.Join("..", "..", "deployments", "testdata", "permissions.json"))
+	a.must(err)
+	var table map[string][]struct{ Action, By string }
+	a.must(json.Unmarshal(raw, &table))
+	allowed := map[string]bool{}
+	for _, p := range table[role] {
+		if p.By == "function" {
+			allowed[p.Action] = true
+		}
+	}
+	called := a.Actions(program)
+	for _, action := range called {
+		if !allowed[action] {
+			a.t.Errorf("%s has called %s, which %s does not allow", program, action, role)
+		}
+		delete(allowed, action)
+	}
+	for _, action := range unused {
+		delete(allowed, action)
+	}
+	for action := range allowed {
+		a.t.Errorf("%s may call %s and has not", program, action)
+	}
+	if len(called) == 0 {
+		a.t.Errorf("%s has called nothing", program)
+	}
 }
 
 // deploy starts everything.
@@ -355,7 +392,7 @@ func TestOnAWSEveryEventIsDeliveredOrADeadLetter(t *testing.T) {
 	a := newAccount(t, seed)
 	a.deploy()
 	key := strings.TrimSpace(a.sluice("keys", "new", "--id", "backend", "--kind", "secret"))
-	p := startCommand(t, "gateway", t.TempDir(), slices.Concat(a.Env(), []string{
+	p := startCommand(t, "gateway", t.TempDir(), slices.Concat(a.Env(), as("gateway"), []string{
 		"SLUICE_STREAM=kinesis://" + kinesisStream, "SLUICE_KEYS=s3://rules/keys.json", "SLUICE_EMF=gateway", "SLUICE_REQUEST_TIMEOUT=60s",
 	})...)
 	// Other producers write to the stream themselves, some of them rubbish.
@@ -471,8 +508,11 @@ func TestOnAWSEveryEventIsDeliveredOrADeadLetter(t *testing.T) {
 	// The cause is mended, and the dead letters are sent again.
 	a.heal()
 	for _, d := range destinationsOnAWS {
-		a.sluice("dlq", "replay", a.Queues.ARN(d+"-dead"), "--to", a.Lambda.ARN(d, "prod"))
+		if d != "crm" {
+			a.sluice("dlq", "replay", a.Queues.ARN(d+"-dead"), "--to", a.Lambda.ARN(d, "prod"))
+		}
 	}
+	a.redrive(fmt.Sprintf(`{"queue":%q,"action":"replay","to":%q}`, a.Queues.ARN("crm-dead"), a.Lambda.ARN("crm", "prod")))
 	a.drain()
 	for _, d := range destinationsOnAWS {
 		if n := len(a.Queues.Messages(d + "-dead")); n > 0 {
@@ -481,6 +521,36 @@ func TestOnAWSEveryEventIsDeliveredOrADeadLetter(t *testing.T) {
 		foreign := map[string]int{"crm": 1, "audit": 1}[d]
 		if n := a.vendor.has("/" + d); n != len(want[d])+foreign {
 			t.Errorf("%s has %d events after the replay, want %d", d, n, len(want[d])+foreign)
+		}
+	}
+	a.wantAllowed("gateway", "GatewayRole")
+	a.wantAllowed("router", "RouterRole", "s3:PutObject")
+	// Only what is too large is put into a bucket, no setting is a secret, and
+	// whether a message has to be put off is chance.
+	for _, d := range destinationsOnAWS {
+		a.wantAllowed(d, "ConnectorRole", "s3:GetObject", "s3:PutObject", "secretsmanager:GetSecretValue", "ssm:GetParameter", "sqs:ChangeMessageVisibility")
+	}
+	// One order of many: it only counts what it cannot see, and reads no stream.
+	a.wantAllowed("redrive", "RedriveRole", "kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards", "kinesis:PutRecords",
+		"s3:GetObject", "s3:DeleteObject", "s3:ListBucket", "sqs:GetQueueUrl", "sqs:ChangeMessageVisibility", "sqs:SendMessage")
+}
+
+// redrive invokes the function redrive as a person does, until it is done.
+func (a *awsAccount) redrive(request string) {
+	a.t.Helper()
+	a.must(a.Lambda.CreateFunction(lambdatest.Function{
+		Name: "redrive", Aliases: map[string]string{"prod": "1"}, Bootstrap: functions(a.t, "redrive"), Timeout: time.Minute,
+		Env: slices.Concat(a.Env(), as("redrive"), []string{"BACKUP_BUCKET=claims", "SLUICE_STREAM=kinesis://" + kinesisStream, "RULES_BUCKET=rules", "RULES_KEY=rules.json"}),
+	}))
+	for {
+		answer, err := a.Lambda.Invoke("redrive:prod", []byte(request))
+		a.must(err)
+		var said struct{ Done bool }
+		if err := json.Unmarshal(answer.Payload, &said); err != nil || answer.FunctionError != "" {
+			a.t.Fatalf("redrive said %s, %s, %v", answer.FunctionError, answer.Payload, err)
+		}
+		if said.Done {
+			return
 		}
 	}
 }

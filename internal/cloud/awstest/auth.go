@@ -60,6 +60,14 @@ func checkSigned(r *http.Request, service, region string, now time.Time) *Error 
 	return nil
 }
 
+// AccessKey returns the access key that a request is signed with; empty if it is
+// not signed.
+func AccessKey(r *http.Request) string {
+	_, scope, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
+	key, _, _ := strings.Cut(scope, "/")
+	return key
+}
+
 // Sign gives a request what stands for a signature of now: in its form, and with
 // the scope of a service and a region. It is for tests of doubles that speak
 // plain HTTP to them.

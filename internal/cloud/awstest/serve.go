@@ -57,7 +57,7 @@ func (h *Host) serve(w http.ResponseWriter, r *http.Request, ss *session) {
 		return
 	}
 	now := time.Now()
-	h.traffic.begin(route.Operation, now)
+	h.traffic.begin(route.Operation, AccessKey(r), now)
 	defer h.traffic.end()
 	c := &Call{Request: r, Operation: route.Operation, host: h, session: ss, route: route}
 	c.Plan = h.faults.Plan(route.Operation, now)

@@ -10,6 +10,8 @@ import (
 type Traffic struct {
 	// Calls counts by operation.
 	Calls map[string]int
+	// By counts by the access key that calls were signed with, and operation.
+	By map[string]map[string]int
 	// PerSecond is the most calls that began within one second, by operation.
 	PerSecond map[string]int
 	// InFlight is how many calls are being served now, MostInFlight the most
@@ -23,6 +25,10 @@ func (h *Host) Traffic() Traffic {
 	defer h.traffic.mu.Unlock()
 	now := h.traffic.now
 	now.Calls, now.PerSecond = maps.Clone(now.Calls), maps.Clone(now.PerSecond)
+	now.By = make(map[string]map[string]int, len(h.traffic.now.By))
+	for key, calls := range h.traffic.now.By {
+		now.By[key] = maps.Clone(calls)
+	}
 	return now
 }
 
@@ -52,18 +58,22 @@ func (w *window) add(now time.Time) int {
 	return len(w.began) - w.first
 }
 
-func (c *counters) begin(operation string, now time.Time) {
+func (c *counters) begin(operation, key string, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.windows == nil {
 		c.windows = map[string]*window{}
-		c.now.Calls, c.now.PerSecond = map[string]int{}, map[string]int{}
+		c.now.Calls, c.now.PerSecond, c.now.By = map[string]int{}, map[string]int{}, map[string]map[string]int{}
 	}
 	w := c.windows[operation]
 	if w == nil {
 		w = &window{}
 		c.windows[operation] = w
 	}
+	if c.now.By[key] == nil {
+		c.now.By[key] = map[string]int{}
+	}
+	c.now.By[key][operation]++
 	c.now.Calls[operation]++
 	c.now.PerSecond[operation] = max(c.now.PerSecond[operation], w.add(now))
 	c.now.InFlight++

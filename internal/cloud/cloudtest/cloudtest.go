@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +23,7 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
+	"github.com/eventsluice/sluice/internal/cloud/awstest"
 	"github.com/eventsluice/sluice/internal/cloud/kinesistest"
 	"github.com/eventsluice/sluice/internal/cloud/lambdatest"
 	"github.com/eventsluice/sluice/internal/cloud/sdk"
@@ -142,10 +145,11 @@ type Buckets struct {
 
 	mu   sync.Mutex
 	fail func(*http.Request) int
+	by   map[string]map[string]int
 }
 
 func openBuckets(names []string) (*Buckets, error) {
-	b := &Buckets{backend: s3mem.New()}
+	b := &Buckets{backend: s3mem.New(), by: map[string]map[string]int{}}
 	for _, name := range names {
 		if err := b.backend.CreateBucket(name); err != nil {
 			return nil, err
@@ -153,6 +157,7 @@ func openBuckets(names []string) (*Buckets, error) {
 	}
 	s3 := gofakes3.New(b.backend, gofakes3.WithLogger(gofakes3.DiscardLog())).Server()
 	b.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b.count(r)
 		b.mu.Lock()
 		fail := b.fail
 		b.mu.Unlock()
@@ -176,6 +181,42 @@ func (b *Buckets) Fail(fail func(*http.Request) int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.fail = fail
+}
+
+// count counts a request.
+func (b *Buckets) count(r *http.Request) {
+	operation := map[string]string{http.MethodGet: "GetObject", http.MethodHead: "GetObject", http.MethodPut: "PutObject", http.MethodDelete: "DeleteObject"}[r.Method]
+	if r.URL.Query().Has("list-type") {
+		operation = "ListBucket"
+	}
+	key := awstest.AccessKey(r)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.by[key] == nil {
+		b.by[key] = map[string]int{}
+	}
+	b.by[key][operation]++
+}
+
+// Actions returns what has been called with an access key, as policies name it,
+// such as "sqs:SendMessage".
+func (a *AWS) Actions(accessKey string) []string {
+	a.Buckets.mu.Lock()
+	objects := maps.Clone(a.Buckets.by[accessKey])
+	a.Buckets.mu.Unlock()
+	all := map[string]bool{}
+	for service, calls := range map[string]map[string]int{
+		"kinesis": a.Streams.Traffic().By[accessKey], "sqs": a.Queues.Traffic().By[accessKey], "lambda": a.Lambda.Traffic().By[accessKey], "s3": objects,
+	} {
+		for operation := range calls {
+			operation = strings.TrimSuffix(operation, "Batch")
+			if service == "lambda" { // it counts by function
+				operation = "InvokeFunction"
+			}
+			all[service+":"+operation] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
 }
 
 // Put writes an object.
