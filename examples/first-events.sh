@@ -14,31 +14,17 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-pid=
-folder=
-cleanup() {
-  if [ -n "$pid" ]; then
-    kill "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
-  fi
-  if [ -n "$folder" ]; then rm -rf "$folder"; fi
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
+. examples/common.sh
 
 if [ -z "${SLUICE_URL:-}" ]; then
-  folder=$(mktemp -d)
   SLUICE_DATA_DIR=$folder/data
   export SLUICE_DATA_DIR
   go build -o "$folder/sluice" ./cmd/sluice
   SLUICE_ADDR=127.0.0.1:0 SLUICE_ADMIN_ADDR=127.0.0.1:0 "$folder/sluice" up >"$folder/out" 2>&1 &
-  pid=$!
-  until [ -s "$SLUICE_DATA_DIR/run.json" ]; do
-    kill -0 "$pid" 2>/dev/null || { cat "$folder/out"; exit 1; }
-    sleep 0.1
-  done
+  pids=$!
+  await "$pids" "$folder/out" test -s "$SLUICE_DATA_DIR/run.json"
   SLUICE_URL=$(sed -n 's/.*"gateway" *: *"\([^"]*\)".*/\1/p' "$SLUICE_DATA_DIR/run.json")
-  until grep -q '^write key' "$folder/out"; do sleep 0.1; done
+  await "$pids" "$folder/out" grep -q '^write key' "$folder/out"
   SLUICE_WRITE_KEY=$(sed -n 's/^write key *//p' "$folder/out")
 fi
 : "${SLUICE_WRITE_KEY:?}" "${SLUICE_DATA_DIR:=.sluice}"

@@ -12,52 +12,33 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 
+	"github.com/eventsluice/sluice/examples/program"
 	"github.com/eventsluice/sluice/internal/cloud/cloudtest"
 	"github.com/eventsluice/sluice/internal/cloud/kinesistest"
 	"github.com/eventsluice/sluice/internal/cloud/lambdatest"
 	"github.com/eventsluice/sluice/internal/cloud/sqstest"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case errors.Is(err, errUsage):
-		os.Exit(2) // flag has said what is wrong
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "aws:", err)
-		os.Exit(1)
-	}
-}
-
-var errUsage = errors.New("wrong use")
+func main() { program.Main("aws", run) }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("aws", flag.ContinueOnError)
 	functions := flags.String("functions", "", "folder with the built functions router and connector")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+	if err := program.Parse(flags, args); err != nil {
 		return err
-	} else if err != nil {
-		return errUsage
 	}
-	if flags.NArg() > 0 || *functions == "" {
-		fmt.Fprintln(flags.Output(), "wants -functions FOLDER and nothing else")
-		return errUsage
+	if *functions == "" {
+		fmt.Fprintln(flags.Output(), "-functions is needed")
+		return program.ErrUsage
 	}
 	account, err := cloudtest.Open(cloudtest.Config{
 		Streams: []kinesistest.Stream{{Name: "events", Shards: 2}},

@@ -10,32 +10,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 
+	"github.com/eventsluice/sluice/examples/program"
 	"github.com/eventsluice/sluice/internal/cloud/kinesistest"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case errors.Is(err, errUsage):
-		os.Exit(2) // flag has said what is wrong
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "kinesis:", err)
-		os.Exit(1)
-	}
-}
-
-var errUsage = errors.New("wrong use")
+func main() { program.Main("kinesis", run) }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("kinesis", flag.ContinueOnError)
@@ -43,14 +26,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	stream := flags.String("stream", "events", "stream to create")
 	shards := flags.Int("shards", 1, "its shards")
 	quota := flags.Bool("quota", false, "let a shard take 1 MB and 1000 records a second and no more, as Kinesis does")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+	if err := program.Parse(flags, args); err != nil {
 		return err
-	} else if err != nil {
-		return errUsage
-	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(flags.Output(), "unexpected argument %q\n", flags.Arg(0))
-		return errUsage
 	}
 	server, err := kinesistest.Open(kinesistest.Config{
 		Addr:    *addr,

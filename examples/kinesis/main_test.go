@@ -8,6 +8,8 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"github.com/eventsluice/sluice/examples/program"
 )
 
 func TestTheExamplePrintsWhereItListensAndEndsWhenInterrupted(t *testing.T) {
@@ -47,8 +49,8 @@ func TestTheExamplePrintsWhereItListensAndEndsWhenInterrupted(t *testing.T) {
 func TestTheExampleRefusesWhatItCannotDo(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]error{
-		"-shards two": errUsage,
-		"extra":       errUsage,
+		"-shards two": program.ErrUsage,
+		"extra":       program.ErrUsage,
 		"-shards -1":  nil,
 		"-stream a/b": nil,
 		"-addr nope":  nil,

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/eventsluice/sluice/internal/event"
 )
@@ -117,4 +118,16 @@ type Queue interface {
 	Delete(ctx context.Context, ids []string) error
 	// Count returns how many letters the queue holds.
 	Count(ctx context.Context) (uint64, error)
+}
+
+// Clip returns at most n bytes of a text, cut between characters: what a letter
+// holds of what others wrote is bounded.
+func Clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
 }

@@ -8,23 +8,31 @@ import (
 	"testing"
 )
 
-// TestTheExampleOnKinesisSendsAndPeeks runs examples/kinesis.sh as a person
-// does.
-func TestTheExampleOnKinesisSendsAndPeeks(t *testing.T) {
-	t.Parallel()
+// example runs a script of the folder examples as a person does, and returns what
+// it prints.
+func example(t *testing.T, name string, env ...string) []byte {
+	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("curl is not installed")
 	}
-	script, err := filepath.Abs(filepath.Join("..", "..", "examples", "kinesis.sh"))
+	script, err := filepath.Abs(filepath.Join("..", "..", "examples", name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "sh", script)
-	cmd.Env = cleanEnv()
+	cmd.Env = append(cleanEnv(), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return out
+}
+
+// TestTheExampleOnKinesisSendsAndPeeks runs examples/kinesis.sh as a person
+// does.
+func TestTheExampleOnKinesisSendsAndPeeks(t *testing.T) {
+	t.Parallel()
+	out := example(t, "kinesis.sh")
 	for n := range 20 {
 		want := fmt.Sprintf(`"name":"page_viewed","user_id":"user-%d"`, n%3)
 		if number := fmt.Sprintf(`"data":{"number":%d}`, n); strings.Count(string(out), number) != 1 || !strings.Contains(string(out), want) {
@@ -42,19 +50,7 @@ func TestTheExampleOnKinesisSendsAndPeeks(t *testing.T) {
 // person does.
 func TestTheExampleOnAWSWalksThroughFailureAndBack(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("curl is not installed")
-	}
-	script, err := filepath.Abs(filepath.Join("..", "..", "examples", "aws-local.sh"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "sh", script)
-	cmd.Env = cleanEnv()
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	out := example(t, "aws-local.sh")
 	for _, want := range []string{
 		`"accepted":3`, `"user_id":"ann"`, "the endpoint answered 500", "2 written to", "2 of 2 letters match; nothing was changed", "2 replayed",
 		"stored 5; spooled 0; residual 0",
@@ -72,25 +68,13 @@ func TestTheExampleOnAWSWalksThroughFailureAndBack(t *testing.T) {
 // once by itself, and once against a process that runs.
 func TestTheExampleSendsAndPrints(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("curl is not installed")
-	}
-	script, err := filepath.Abs(filepath.Join("..", "..", "examples", "first-events.sh"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := start(t, dataFolder(t, everythingToWarehouse))
 	for name, env := range map[string][]string{
 		"by itself":         nil,
 		"against a running": {"SLUICE_URL=" + p.gateway, "SLUICE_WRITE_KEY=" + writeKey, "SLUICE_DATA_DIR=" + p.dir},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), "sh", script)
-			cmd.Env = append(cleanEnv(), env...)
-			out, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
+			out := example(t, "first-events.sh", env...)
 			for n := 1; n <= 300; n++ {
 				want := fmt.Sprintf(`  event-%d  {"square":%d}`, n, n*n)
 				if !strings.Contains(string(out), want+"\n") {

@@ -567,7 +567,7 @@ func TestOnAWSBatchesThatWereGivenUpComeBack(t *testing.T) {
 			a.heal()
 			retries := 1
 			source := lambdatest.KinesisSource{
-				Function: "router:prod", Server: a.Streams, Stream: kinesisStream, MaximumRetryAttempts: &retries, ReportBatchItemFailures: true,
+				Function: "router:prod", Server: a.Streams, Stream: kinesisStream, BatchSize: 1, MaximumRetryAttempts: &retries, ReportBatchItemFailures: true,
 			}
 			place := "s3://failed/aws/lambda/"
 			if where == "bucket" {
@@ -597,5 +597,43 @@ func TestOnAWSBatchesThatWereGivenUpComeBack(t *testing.T) {
 				t.Errorf("left: %s", out)
 			}
 		})
+	}
+}
+
+// Several people add a key to the same document at the same time, and the gateway
+// that runs takes each of them.
+func TestOnAWSKeysAndRulesAreReadFromS3(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t, 1)
+	a.rules()
+	if out := a.sluice("rules", "check", "s3://rules/rules.json"); !strings.Contains(out, "3 rules for 3 destinations") {
+		t.Errorf("rules check: %s", out)
+	}
+	first := strings.TrimSpace(a.sluice("keys", "new", "--id", "first", "--kind", "secret"))
+	p := startCommand(t, "gateway", t.TempDir(), slices.Concat(a.Env(), []string{
+		"SLUICE_STREAM=kinesis://" + kinesisStream, "SLUICE_KEYS=s3://rules/keys.json", "SLUICE_SPOOL=off",
+	})...)
+	keys := make([]string, 4)
+	var adding sync.WaitGroup
+	for i := range keys {
+		adding.Go(func() {
+			keys[i] = strings.TrimSpace(a.sluice("keys", "new", "--id", fmt.Sprint("shop", i), "--kind", "secret"))
+		})
+	}
+	adding.Wait()
+	if out := a.sluice("keys", "list"); strings.Count(out, "\n") != 1+5 {
+		t.Errorf("not every key is in the document:\n%s", out)
+	}
+	with := func(key string) int {
+		return p.send("/v1/events", `{"name":"clicked","user_id":"u1"}`, http.Header{"Authorization": {"Bearer " + key}}).status
+	}
+	if status := with(first); status != http.StatusAccepted {
+		t.Errorf("the first key: %d", status)
+	}
+	for _, key := range keys {
+		p.until("a key that was added is known", func() bool { return with(key) == http.StatusAccepted })
+	}
+	if status := with("sk_nobody"); status != http.StatusUnauthorized {
+		t.Errorf("an unknown key: %d", status)
 	}
 }

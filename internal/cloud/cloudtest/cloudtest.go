@@ -74,9 +74,10 @@ func Open(c Config) (*AWS, error) {
 	if a.Lambda, err = lambdatest.Open(lambdatest.Config{Queues: a.Queues, Region: Region, TimeScale: c.TimeScale}); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
-	if a.Buckets, err = openBuckets(c.Buckets); err != nil {
+	if a.Buckets, err = newBuckets(c.Buckets); err != nil {
 		return nil, errors.Join(err, a.close())
 	}
+	a.Buckets.server = httptest.NewServer(a.Buckets)
 	return a, nil
 }
 
@@ -138,38 +139,41 @@ func (a *AWS) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(there)
 }
 
-// Buckets are those of S3.
+// Buckets are those of S3. They are an http.Handler of its calls.
 type Buckets struct {
-	server  *httptest.Server
 	backend gofakes3.Backend
+	s3      http.Handler
+	server  *httptest.Server // nil in memory
 
 	mu   sync.Mutex
 	fail func(*http.Request) int
 	by   map[string]map[string]int
 }
 
-func openBuckets(names []string) (*Buckets, error) {
+func newBuckets(names []string) (*Buckets, error) {
 	b := &Buckets{backend: s3mem.New(), by: map[string]map[string]int{}}
 	for _, name := range names {
 		if err := b.backend.CreateBucket(name); err != nil {
 			return nil, err
 		}
 	}
-	s3 := gofakes3.New(b.backend, gofakes3.WithLogger(gofakes3.DiscardLog())).Server()
-	b.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b.count(r)
-		b.mu.Lock()
-		fail := b.fail
-		b.mu.Unlock()
-		if fail != nil {
-			if status := fail(r); status != 0 {
-				w.WriteHeader(status)
-				return
-			}
-		}
-		s3.ServeHTTP(w, r)
-	}))
+	b.s3 = gofakes3.New(b.backend, gofakes3.WithLogger(gofakes3.DiscardLog())).Server()
 	return b, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (b *Buckets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.count(r)
+	b.mu.Lock()
+	fail := b.fail
+	b.mu.Unlock()
+	if fail != nil {
+		if status := fail(r); status != 0 {
+			w.WriteHeader(status)
+			return
+		}
+	}
+	b.s3.ServeHTTP(w, r)
 }
 
 // URL returns the endpoint.

@@ -13,8 +13,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/johannesboyne/gofakes3"
-	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
 	"github.com/eventsluice/sluice/internal/cloud/sdk"
 	"github.com/eventsluice/sluice/internal/cloud/sqstest"
@@ -23,13 +21,11 @@ import (
 // Memory is queues, buckets and secrets without a network, so that a test may run
 // in a synctest bubble.
 type Memory struct {
-	Queues  *sqstest.Server
-	client  *http.Client
-	backend gofakes3.Backend
-	s3      http.Handler
+	*Buckets
+	Queues *sqstest.Server
+	client *http.Client
 
 	mu      sync.Mutex
-	s3Down  bool
 	secrets map[string]string
 	reads   int
 }
@@ -37,16 +33,14 @@ type Memory struct {
 // NewMemory opens an account that is gone when the test ends.
 func NewMemory(t testing.TB, queues []sqstest.Queue, buckets ...string) *Memory {
 	t.Helper()
+	b, err := newBuckets(buckets)
+	if err != nil {
+		t.Fatal(err)
+	}
 	m := &Memory{
-		Queues:  sqstest.New(t, sqstest.Config{InMemory: true, Region: Region, Queues: queues}),
-		backend: s3mem.New(), secrets: map[string]string{},
+		Buckets: b, secrets: map[string]string{},
+		Queues: sqstest.New(t, sqstest.Config{InMemory: true, Region: Region, Queues: queues}),
 	}
-	for _, name := range buckets {
-		if err := m.backend.CreateBucket(name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	m.s3 = gofakes3.New(m.backend, gofakes3.WithLogger(gofakes3.DiscardLog())).Server()
 	m.client = m.Queues.Client()
 	t.Cleanup(m.client.CloseIdleConnections)
 	return m
@@ -79,19 +73,13 @@ func (m *Memory) RoundTrip(r *http.Request) (*http.Response, error) {
 		_ = r.Body.Close()
 	}
 	w := httptest.NewRecorder()
-	m.mu.Lock()
-	down := m.s3Down
-	m.mu.Unlock()
-	switch {
-	case target != "":
+	if target != "" {
 		m.secret(w, target, body)
-	case down:
-		w.WriteHeader(http.StatusServiceUnavailable)
-	default:
+	} else {
 		r = r.Clone(r.Context())
 		r.Header.Set("Content-Length", strconv.Itoa(len(body)))
 		r.Body, r.RequestURI = io.NopCloser(bytes.NewReader(body)), r.URL.RequestURI()
-		m.s3.ServeHTTP(w, r)
+		m.Buckets.ServeHTTP(w, r)
 	}
 	return w.Result(), nil
 }
@@ -129,23 +117,9 @@ func (m *Memory) SecretReads() int {
 
 // StopS3 makes S3 unavailable, or available again.
 func (m *Memory) StopS3(down bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.s3Down = down
-}
-
-// Put writes an object.
-func (m *Memory) Put(bucket, key string, body []byte) error {
-	_, err := m.backend.PutObject(bucket, key, map[string]string{}, bytes.NewReader(body), int64(len(body)), nil)
-	return err
-}
-
-// Get reads an object.
-func (m *Memory) Get(bucket, key string) ([]byte, error) {
-	o, err := m.backend.GetObject(bucket, key, nil)
-	if err != nil {
-		return nil, err
+	if !down {
+		m.Fail(nil)
+		return
 	}
-	defer o.Contents.Close()
-	return io.ReadAll(o.Contents)
+	m.Fail(func(*http.Request) int { return http.StatusServiceUnavailable })
 }

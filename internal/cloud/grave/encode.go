@@ -84,18 +84,7 @@ func text(s string, n int) string {
 		}
 		return r // of invalid bytes: utf8.RuneError
 	}, s)
-	return clip(s, n)
-}
-
-// clip returns at most n bytes of s, cut between characters.
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
+	return deadletter.Clip(s, n)
 }
 
 // group returns the message group of a partition key: that of package invoke.

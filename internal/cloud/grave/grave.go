@@ -85,6 +85,6 @@ func (g *Grave) Message(ctx context.Context, l deadletter.Letter) (queue.Message
 	}
 	l.Claim, l.Event, l.Raw = &claim, nil, nil
 	// Of an event of another producer these may be as long as the event.
-	l.ID, l.EventID, l.EventName, l.PartitionKey = clip(l.ID, maxText), clip(l.EventID, maxText), clip(l.EventName, maxText), clip(l.PartitionKey, maxText)
+	l.ID, l.EventID, l.EventName, l.PartitionKey = deadletter.Clip(l.ID, maxText), deadletter.Clip(l.EventID, maxText), deadletter.Clip(l.EventName, maxText), deadletter.Clip(l.PartitionKey, maxText)
 	return Encode(l)
 }

@@ -213,7 +213,7 @@ func (d *Desk) redeem(ctx context.Context, letters []deadletter.Letter) error {
 		payload, err := d.clients.Objects.Redeem(ctx, *l.Claim)
 		switch {
 		case unredeemable(payload, err):
-			l.Message = clip(fmt.Sprintf("%s (the event cannot be had any more: %v)", l.Message, err), maxText)
+			l.Message = deadletter.Clip(fmt.Sprintf("%s (the event cannot be had any more: %v)", l.Message, err), maxText)
 		case err != nil:
 			return fmt.Errorf("letter %s: %w", l.ID, err)
 		default:

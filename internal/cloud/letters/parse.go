@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/eventsluice/sluice/internal/cloud/lambdahost"
 	"github.com/eventsluice/sluice/internal/deadletter"
@@ -42,17 +41,6 @@ const (
 	maxText    = 1 << 10
 	maxExcerpt = 4 << 10
 )
-
-// clip returns at most n bytes of s, cut between characters.
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
-}
 
 // Message is one of a dead letter queue, or an object that Lambda has put into a
 // bucket.
@@ -98,8 +86,8 @@ func Parse(m Message) ([]deadletter.Letter, *Batch) {
 	if id, code := m.Attributes[attrRequestID], m.Attributes[attrErrorCode]; id != "" || code != "" {
 		base.Class = ClassInvocation
 		base.Status, _ = strconv.Atoi(code)
-		base.Message = clip(m.Attributes[attrError], maxText)
-		base.Request = clip("RequestID: "+id, maxExcerpt)
+		base.Message = deadletter.Clip(m.Attributes[attrError], maxText)
+		base.Request = deadletter.Clip("RequestID: "+id, maxExcerpt)
 	}
 	body := bytes.TrimSpace(bytes.TrimPrefix(m.Body, []byte("\xef\xbb\xbf")))
 	if letters := parseBackup(base, body); letters != nil {
@@ -306,17 +294,17 @@ func parseEnvelope(base deadletter.Letter, body []byte, top map[string]json.RawM
 	base.Class, base.Code, base.Attempts, base.Status = ClassInvocation, request.Condition, request.Invokes, response.Status
 	base.ARN = request.FunctionARN
 	base.Destination = cmp.Or(functionName(request.FunctionARN), base.Destination)
-	base.Request = clip("RequestID: "+request.RequestID, maxExcerpt)
+	base.Request = deadletter.Clip("RequestID: "+request.RequestID, maxExcerpt)
 	base.Message = cmp.Or(response.Error, request.Condition)
 	var at time.Time
 	if json.Unmarshal(top["timestamp"], &at) == nil && !at.IsZero() {
 		base.LastTry = at.UTC()
 	}
 	if payload := top["responsePayload"]; present(payload) {
-		base.Response = clip(string(payload), maxExcerpt)
+		base.Response = deadletter.Clip(string(payload), maxExcerpt)
 		var said responsePayload
 		if json.Unmarshal(payload, &said) == nil && said.Message != "" {
-			base.Message = clip(said.Message, maxText)
+			base.Message = deadletter.Clip(said.Message, maxText)
 		}
 	}
 	switch {
@@ -397,7 +385,7 @@ func recordLetters(base deadletter.Letter, first int, records []lambdahost.Recor
 				if len(p.Data) == 0 {
 					l.Raw = []byte{}
 				}
-				l.Message = clip(fmt.Sprintf("record %s of %s, event %d: %v", r.Sequence, r.Shard, p.SubSequence, err), maxText)
+				l.Message = deadletter.Clip(fmt.Sprintf("record %s of %s, event %d: %v", r.Sequence, r.Shard, p.SubSequence, err), maxText)
 				letters = append(letters, l)
 				continue
 			}

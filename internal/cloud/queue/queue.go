@@ -347,48 +347,50 @@ func (c *Client) Receive(ctx context.Context, from Ref, most int, wait, visibili
 // Delete deletes received messages, and returns an error for each that may not
 // be deleted.
 func (c *Client) Delete(ctx context.Context, from Ref, receipts []string) []error {
-	errs := make([]error, len(receipts))
-	batches(len(receipts), nothing, func(first, end int) {
+	return each(receipts, func(some []string) ([]types.BatchResultErrorEntry, error) {
 		in := &sqs.DeleteMessageBatchInput{QueueUrl: &from.URL}
-		which := make([]int, 0, end-first)
-		for i := first; i < end; i++ {
-			in.Entries = append(in.Entries, types.DeleteMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i - first)), ReceiptHandle: &receipts[i]})
-			which = append(which, i)
+		for n := range some {
+			in.Entries = append(in.Entries, types.DeleteMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(n)), ReceiptHandle: &some[n]})
 		}
 		out, err := sdk.Call(ctx, c.subject(from), c.client.DeleteMessageBatch, in)
 		if err != nil {
-			for _, i := range which {
-				errs[i] = err
-			}
-			return
+			return nil, err
 		}
-		failures(out.Failed, which, errs)
+		return out.Failed, nil
 	})
-	return errs
 }
 
 // Postpone makes received messages receivable again after a time, which counts
 // from now; zero is at once. It returns an error for each of which that is not
 // known.
 func (c *Client) Postpone(ctx context.Context, in Ref, receipts []string, d time.Duration) []error {
-	errs := make([]error, len(receipts))
-	batches(len(receipts), nothing, func(first, end int) {
+	return each(receipts, func(some []string) ([]types.BatchResultErrorEntry, error) {
 		call := &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &in.URL}
-		which := make([]int, 0, end-first)
-		for i := first; i < end; i++ {
+		for n := range some {
 			call.Entries = append(call.Entries, types.ChangeMessageVisibilityBatchRequestEntry{
-				Id: aws.String(strconv.Itoa(i - first)), ReceiptHandle: &receipts[i], VisibilityTimeout: seconds(min(d, MaxVisibility)),
+				Id: aws.String(strconv.Itoa(n)), ReceiptHandle: &some[n], VisibilityTimeout: seconds(min(d, MaxVisibility)),
 			})
-			which = append(which, i)
 		}
 		out, err := sdk.Call(ctx, c.subject(in), c.client.ChangeMessageVisibilityBatch, call)
 		if err != nil {
-			for _, i := range which {
-				errs[i] = err
-			}
-			return
+			return nil, err
 		}
-		failures(out.Failed, which, errs)
+		return out.Failed, nil
+	})
+}
+
+// each makes calls for as many receipts as one takes, and returns what became of
+// each. The entries of a call have their index as id.
+func each(receipts []string, call func(some []string) ([]types.BatchResultErrorEntry, error)) []error {
+	errs := make([]error, len(receipts))
+	batches(len(receipts), func(int) int { return 0 }, func(from, to int) {
+		failed, err := call(receipts[from:to])
+		which := make([]int, to-from)
+		for n := range which {
+			which[n] = from + n
+			errs[from+n] = err
+		}
+		failures(failed, which, errs)
 	})
 	return errs
 }
@@ -423,8 +425,6 @@ func (c *Client) Depth(ctx context.Context, of Ref) (Depth, error) {
 		Delayed:  number(types.QueueAttributeNameApproximateNumberOfMessagesDelayed),
 	}, nil
 }
-
-func nothing(int) int { return 0 }
 
 // seconds rounds up, so that nothing comes early.
 func seconds(d time.Duration) int32 { return int32((d + time.Second - 1) / time.Second) }

@@ -2,7 +2,6 @@ package guard
 
 import (
 	"time"
-	"unicode/utf8"
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/deadletter"
@@ -25,23 +24,12 @@ const (
 // be tried again: never if notBefore is zero. tried says that it is one of the
 // attempts that the letter counts.
 func Record(l *deadletter.Letter, res connector.Result, tried bool, notBefore time.Time) {
-	l.Class, l.Code, l.Message, l.Status = res.Class.String(), clip(res.Code, maxText), clip(res.Message, maxText), res.Status
-	l.Request, l.Response = clip(res.Request, maxExcerpt), clip(res.Response, maxExcerpt)
+	l.Class, l.Code, l.Message, l.Status = res.Class.String(), deadletter.Clip(res.Code, maxText), deadletter.Clip(res.Message, maxText), res.Status
+	l.Request, l.Response = deadletter.Clip(res.Request, maxExcerpt), deadletter.Clip(res.Response, maxExcerpt)
 	l.LastTry, l.NotBefore = time.Now(), notBefore
 	if tried {
-		l.Tries = deadletter.AppendTry(l.Tries, deadletter.Try{At: l.LastTry, Class: l.Class, Code: l.Code, Status: l.Status, Message: clip(l.Message, maxTryText)})
+		l.Tries = deadletter.AppendTry(l.Tries, deadletter.Try{At: l.LastTry, Class: l.Class, Code: l.Code, Status: l.Status, Message: deadletter.Clip(l.Message, maxTryText)})
 	}
-}
-
-// clip returns at most n bytes of s, cut between characters.
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
 }
 
 // Patience returns a policy whose zero fields have their defaults: 300 attempts,

@@ -141,7 +141,7 @@ func (b *batch) letter(e *read, destination, arn, class, code, message string) d
 	return deadletter.Letter{
 		ID: id, Destination: destination, ARN: arn, EventID: e.id, EventName: e.name, PartitionKey: e.key,
 		FirstSeen: rec.ArrivedAt, LastTry: time.Now().UTC(),
-		Class: class, Code: code, Message: clip(message, maxText),
+		Class: class, Code: code, Message: deadletter.Clip(message, maxText),
 	}
 }
 
@@ -154,16 +154,6 @@ const (
 
 // maxText is what a letter's Message may have.
 const maxText = 1 << 10
-
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && s[n]&0xc0 == 0x80 {
-		n--
-	}
-	return s[:n]
-}
 
 // bury makes the dead letters durable.
 func (b *batch) bury(ctx context.Context) {
