@@ -37,7 +37,6 @@ func (p *program) writeMetrics(ctx context.Context, out io.Writer) error {
 // metricsLine says what happened between two statements, and how things stand.
 func metricsLine(program string, last, now ledger.Statement) []byte {
 	return emf.Line(emf.Namespace, []emf.Dimension{{Name: "Program", Value: program}}, []emf.Value{
-		{Name: "Received", Value: float64(now.Received - last.Received)},
 		{Name: "Accepted", Value: float64(now.Accepted - last.Accepted)},
 		{Name: "Rejected", Value: float64(now.Rejected - last.Rejected)},
 		{Name: "Stored", Value: float64(now.Stored - last.Stored)},

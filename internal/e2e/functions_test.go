@@ -611,7 +611,7 @@ func TestOnAWSKeysAndRulesAreReadFromS3(t *testing.T) {
 	}
 	first := strings.TrimSpace(a.sluice("keys", "new", "--id", "first", "--kind", "secret"))
 	p := startCommand(t, "gateway", t.TempDir(), slices.Concat(a.Env(), []string{
-		"SLUICE_STREAM=kinesis://" + kinesisStream, "SLUICE_KEYS=s3://rules/keys.json", "SLUICE_SPOOL=off",
+		"SLUICE_STREAM=kinesis://" + kinesisStream, "SLUICE_KEYS=s3://rules/keys.json", "SLUICE_SPOOL=off", "SLUICE_EMF=the-gateway",
 	})...)
 	keys := make([]string, 4)
 	var adding sync.WaitGroup
@@ -635,5 +635,10 @@ func TestOnAWSKeysAndRulesAreReadFromS3(t *testing.T) {
 	}
 	if status := with("sk_nobody"); status != http.StatusUnauthorized {
 		t.Errorf("an unknown key: %d", status)
+	}
+	// What was counted since the last minute is written at the end.
+	p.stop()
+	if out := p.out.String(); !strings.Contains(out, `"Namespace":"Sluice"`) || !strings.Contains(out, `"Program":"the-gateway","Accepted":5,"Rejected":0,"Stored":5,"Spooled":0,"Residual":0}`) {
+		t.Errorf("no metrics for CloudWatch in\n%s", out)
 	}
 }

@@ -202,9 +202,13 @@ func (f *Function) report(ctx context.Context, o *fanout.Outcome, records int, t
 		total.Routed += c.Routed
 		total.Filtered += c.Filtered
 		total.DeadLetters += c.DeadLetters
-		lines = append(lines, emf.Line(emf.Namespace, []emf.Dimension{program, {Name: "Destination", Value: name}}, counts(c))...)
+		if c.Routed+c.DeadLetters == 0 {
+			continue // lines are paid for, and of many destinations most want nothing of a small batch
+		}
+		lines = append(lines, emf.Line(emf.Namespace, []emf.Dimension{program, {Name: "Destination", Value: name}}, handed(c))...)
 	}
-	lines = append(lines, emf.Line(emf.Namespace, []emf.Dimension{program}, append(counts(total),
+	lines = append(lines, emf.Line(emf.Namespace, []emf.Dimension{program}, append(handed(total),
+		emf.Value{Name: "Filtered", Value: float64(total.Filtered)},
 		emf.Value{Name: "Events", Value: float64(o.Events)},
 		emf.Value{Name: "Failed", Value: failed},
 		emf.Value{Name: "Residual", Value: float64(o.Residual)},
@@ -214,10 +218,6 @@ func (f *Function) report(ctx context.Context, o *fanout.Outcome, records int, t
 	}
 }
 
-func counts(c fanout.Counts) []emf.Value {
-	return []emf.Value{
-		{Name: "Routed", Value: float64(c.Routed)},
-		{Name: "Filtered", Value: float64(c.Filtered)},
-		{Name: "DeadLetters", Value: float64(c.DeadLetters)},
-	}
+func handed(c fanout.Counts) []emf.Value {
+	return []emf.Value{{Name: "Routed", Value: float64(c.Routed)}, {Name: "DeadLetters", Value: float64(c.DeadLetters)}}
 }
