@@ -222,19 +222,18 @@ type Outcome struct {
 func (f *Fanout) Process(ctx context.Context, table *router.Table, records []Record) Outcome {
 	b := &batch{f: f, records: records, targets: f.targets(table)}
 	b.read()
-	sending, stop := f.bounded(ctx)
-	defer stop()
-	b.dispatch(sending)
-	b.bury(ctx)
+	within(ctx, f.cfg.Reserve, b.dispatch)
+	within(ctx, f.cfg.Reserve/4, b.bury)
 	return b.outcome()
 }
 
-// bounded returns the context of sending, which ends before that of the batch.
-func (f *Fanout) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
+// within calls do with a context that ends before that of the batch, by a reserve
+// that is at most a quarter of the time there is.
+func within(ctx context.Context, reserve time.Duration, do func(context.Context)) {
+	if deadline, ok := ctx.Deadline(); ok {
+		bounded, stop := context.WithDeadline(ctx, deadline.Add(-min(reserve, time.Until(deadline)/4)))
+		defer stop()
+		ctx = bounded
 	}
-	left := time.Until(deadline)
-	return context.WithDeadline(ctx, deadline.Add(-min(f.cfg.Reserve, left/4)))
+	do(ctx)
 }

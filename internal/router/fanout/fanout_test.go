@@ -2,6 +2,7 @@ package fanout_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -207,6 +208,32 @@ func TestARecordWhoseDeadLetterIsNotStoredIsReadAgain(t *testing.T) {
 	if o.Failed != "" || o.Unreadable != 2 || len(a.letters) != 3 || len(a.got[crm]) != 2 {
 		t.Errorf("the second time: %+v, %d letters, got %v", o, len(a.letters), a.numbers(crm))
 	}
+}
+
+// The queue for dead letters does not answer: the outcome is reported in time.
+func TestTheOutcomeIsReportedInTimeThoughNothingAnswers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAWS(t)
+		a.takes = time.Hour
+		f, err := fanout.New(a, a, hanging{}, fanout.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		records := plain("rubbish", stored(1, "u"))
+		o := process(t, f, toCRM(t, ""), records)
+		if o.Failed != records[0].Sequence || o.Records != 0 {
+			t.Errorf("%+v", o)
+		}
+	})
+}
+
+// hanging is a grave that does not answer.
+type hanging struct{}
+
+func (hanging) Bury(ctx context.Context, letters []deadletter.Letter) []error {
+	<-ctx.Done()
+	return slices.Repeat([]error{ctx.Err()}, len(letters))
 }
 
 // A rule names a function that does not exist, or that the router may not
