@@ -230,7 +230,7 @@ func TestCallsAreCounted(t *testing.T) {
 			done <- err
 		}()
 		synctest.Wait()
-		if got := fmt.Sprint(s.Traffic()); got != "{map[ReceiveMessage:1 SendMessageBatch:2] map[ReceiveMessage:1 SendMessageBatch:2] 1 1}" {
+		if got := fmt.Sprint(s.Traffic()); got != "{map[ReceiveMessage:1 SendMessageBatch:2] map[AKIDEXAMPLE:map[ReceiveMessage:1 SendMessageBatch:2]] map[ReceiveMessage:1 SendMessageBatch:2] 1 1}" {
 			t.Errorf("traffic %s", got)
 		}
 		cancel()
