@@ -105,7 +105,7 @@ var errAllFailed = errors.New("the answer fails the whole batch")
 // source"); that what is no object does too is our guess. Names are compared
 // with their case, which encoding/json would not do.
 func itemFailures(payload []byte) ([]string, error) {
-	payload = bytes.TrimSpace(payload)
+	payload = bytes.Trim(payload, " \t\r\n") // what JSON takes for white space
 	if len(payload) == 0 {
 		return nil, nil
 	}
