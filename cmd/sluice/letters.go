@@ -102,7 +102,7 @@ func (l *letters) open(cmd *cobra.Command, redeem bool) (deadletter.Desk, func(*
 			return nil, nil, wrongUse{fmt.Errorf("--%s %q: %w", t.name, t.text, err)}
 		}
 	}
-	options := app.DeskOptions{Destination: l.destination, Quarantine: l.quarantine, Visibility: l.visibility, Redeem: redeem}
+	options := app.DeskOptions{Destination: l.destination, Quarantine: l.quarantine, Visibility: l.visibility, Redeem: redeem, Notices: cmd.ErrOrStderr()}
 	if err := options.Validate(); err != nil {
 		return nil, nil, wrongUse{err}
 	}

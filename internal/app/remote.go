@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -89,6 +90,8 @@ type DeskOptions struct {
 	// on AWS.
 	Visibility time.Duration
 	Redeem     bool
+	// Notices, if not nil, gets what is good to know at the end.
+	Notices io.Writer
 }
 
 // Validate reports what cannot be used.
@@ -144,5 +147,10 @@ func openCloudDesk(ctx context.Context, s Settings, o DeskOptions) (deadletter.D
 	if err != nil {
 		return nil, nil, err
 	}
-	return desk, func() error { return desk.Close(ctx) }, nil
+	return desk, func() error {
+		if n := desk.Elsewhere(); n > 0 && o.Notices != nil {
+			fmt.Fprintf(o.Notices, "about %d messages of the queue are held by somebody else, or an answer of SQS was lost: they come back within the visibility timeout, so look again\n", n)
+		}
+		return desk.Close(ctx)
+	}, nil
 }

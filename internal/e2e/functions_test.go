@@ -441,6 +441,8 @@ func TestOnAWSEveryEventIsDeliveredOrADeadLetter(t *testing.T) {
 		return
 	}
 	a.drain()
+	// A lost answer would hide dead letters from whoever looks for five minutes.
+	a.Queues.Heal()
 
 	if l := p.ledger(); l.Residual != 0 || l.Accepted != uint64(count) || l.Stored != uint64(count) {
 		t.Errorf("the ledger of the gateway: %+v", l)

@@ -117,6 +117,21 @@ func IsName(destination string) bool {
 	return false
 }
 
+// Elsewhere returns how many messages of the queues that were read to their ends
+// were held by others then, as SQS says: another command has received them, or
+// the answer to one of our receives was lost. They come back when their
+// visibility timeout ends.
+func (d *Desk) Elsewhere() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, s := range d.sessions {
+		s.mu.Lock()
+		n += s.elsewhere
+		s.mu.Unlock()
+	}
+	return n
+}
+
 // Close ends the sessions: what is left in the queues can be received by others.
 func (d *Desk) Close(ctx context.Context) error {
 	d.mu.Lock()

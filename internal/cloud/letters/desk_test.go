@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/cloud/awstest"
 	"github.com/eventsluice/sluice/internal/cloud/letters"
 	"github.com/eventsluice/sluice/internal/cloud/sqstest"
 	"github.com/eventsluice/sluice/internal/deadletter"
@@ -172,6 +173,30 @@ func TestWithoutADeskMessagesComeBackByThemselves(t *testing.T) {
 		if got := r.sqs.Receive(dead, 10, time.Second); len(got) != 1 {
 			t.Errorf("%d messages", len(got))
 		}
+	})
+}
+
+// The answer of SQS to a receive is lost, and with it, for a time, the messages
+// in it; another command has one more. Nobody shall take the queue for empty.
+func TestMessagesThatOthersHoldAreCounted(t *testing.T) {
+	t.Parallel()
+	inRig(t, func(r *rig) {
+		for n := range 23 {
+			r.bury(n)
+		}
+		r.sqs.Receive(dead, 1, time.Hour)
+		r.sqs.Fail(awstest.Disconnect(awstest.AfterStoring).On("ReceiveMessage").Times(1))
+		d := r.desk(letters.Options{Visibility: time.Minute})
+		if got := r.all(d, "sqs:"+dead); len(got) != 12 || d.Elsewhere() != 11 {
+			t.Errorf("%d letters, %d messages elsewhere", len(got), d.Elsewhere())
+		}
+		time.Sleep(2 * time.Minute)
+		r.close(d)
+		d = r.desk(letters.Options{Visibility: time.Minute})
+		if got := r.all(d, "sqs:"+dead); len(got) != 22 || d.Elsewhere() != 1 {
+			t.Errorf("later %d letters, %d messages elsewhere", len(got), d.Elsewhere())
+		}
+		r.close(d)
 	})
 }
 

@@ -71,6 +71,8 @@ type session struct {
 	held map[string]*held
 	// live is how many of them are not deleted.
 	live int
+	// elsewhere is how many messages others held at the end of the queue.
+	elsewhere int
 	// owner is the message of each letter that is not dealt with.
 	owner map[string]*held
 	// ahead are the letters that were not passed, in the order of their cursors.
@@ -162,8 +164,12 @@ func (s *session) fetch(ctx context.Context, want string) (bool, error) {
 			return false, ErrPaused
 		}
 		messages, err := s.box.receive(ctx, s.holds())
-		if err != nil || len(messages) == 0 {
+		if err != nil {
 			return false, err
+		}
+		if len(messages) == 0 {
+			s.lookElsewhere(ctx)
+			return false, nil
 		}
 		fresh, again := s.hold(messages)
 		if len(again) > 0 { // what is deleted may be delivered once more
@@ -185,6 +191,21 @@ func (s *session) fetch(ctx context.Context, want string) (bool, error) {
 			return true, nil
 		}
 	}
+}
+
+// lookElsewhere asks how many messages of a queue others hold. It is a help, and
+// no failure if nobody says.
+func (s *session) lookElsewhere(ctx context.Context) {
+	if s.box.visibility() == 0 {
+		return
+	}
+	depth, err := s.box.count(ctx)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.elsewhere = max(0, int(depth.InFlight)-s.live)
 }
 
 // hold notes messages as received. It returns those that are new, and those

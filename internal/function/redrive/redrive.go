@@ -46,6 +46,9 @@ type Answer struct {
 	// Backup is how far a backup came, Progress how far a replay or a purge.
 	Backup   *deadletter.BackupProgress `json:"backup,omitempty"`
 	Progress *deadletter.Progress       `json:"progress,omitempty"`
+	// Elsewhere is how many messages of the queue others held when its end was
+	// reached: see letters.Desk.
+	Elsewhere int `json:"elsewhere,omitempty"`
 	// Objects hold the backup, in the order in which they were put.
 	Objects []string `json:"objects,omitempty"`
 }
@@ -153,7 +156,10 @@ func (f *Function) act(ctx context.Context, r Request) (a Answer, err error) {
 	if desk, err = letters.NewDesk(f.clients, o); err != nil {
 		return a, err
 	}
-	defer func() { err = errors.Join(err, desk.Close(ctx)) }()
+	defer func() {
+		a.Elsewhere = desk.Elsewhere()
+		err = errors.Join(err, desk.Close(ctx))
+	}()
 	if r.Action == Backup || o.Before != nil {
 		name, err := desk.Name(work, r.Queue)
 		if err != nil {
