@@ -23,8 +23,8 @@ type batch struct {
 	events []read
 	items  [][]item
 	// filtered counts by target and record, events by record.
-	filtered [][]uint32
-	perEvent []counted
+	filtered  [][]uint32
+	perRecord []counted
 
 	sends, attempts atomic.Uint64
 }
@@ -69,7 +69,7 @@ const (
 
 // read takes the records apart and applies the rules.
 func (b *batch) read() {
-	b.perEvent = make([]counted, len(b.records))
+	b.perRecord = make([]counted, len(b.records))
 	b.items = make([][]item, len(b.targets))
 	b.filtered = make([][]uint32, len(b.targets))
 	for t := range b.filtered {
@@ -92,11 +92,11 @@ func (b *batch) readEvent(r, sub int, data []byte) {
 			fmt.Sprintf("record %s of %s, event %d, partition key %q: %v", rec.Sequence, rec.Shard, sub, rec.PartitionKey, err))
 		l.Raw = data
 		e.letter = &l
-		b.perEvent[r].unreadable++
+		b.perRecord[r].unreadable++
 		b.events = append(b.events, e)
 		return
 	}
-	b.perEvent[r].readable++
+	b.perRecord[r].readable++
 	if ev.ID == "" || len(ev.Extra) > 0 {
 		// Another producer's. What a second reading makes of it is the same.
 		if ev.ID == "" {
@@ -225,8 +225,8 @@ func (b *batch) outcome() Outcome {
 	}
 	var readable uint64
 	for r := range first {
-		readable += uint64(b.perEvent[r].readable)
-		o.Unreadable += uint64(b.perEvent[r].unreadable)
+		readable += uint64(b.perRecord[r].readable)
+		o.Unreadable += uint64(b.perRecord[r].unreadable)
 	}
 	o.Events = readable + o.Unreadable
 	for t := range b.targets {

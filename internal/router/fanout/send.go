@@ -162,7 +162,7 @@ func (d *door) settle(ctx context.Context, items []*item) bool {
 		return true
 	case fault.Invalid:
 		if len(items) > 1 { // one of them may be to blame
-			return d.settle(ctx, items[:len(items)/2]) && d.settle(ctx, items[len(items)/2:])
+			return d.halve(ctx, items)
 		}
 		d.condemn(items, err)
 		return true
@@ -177,6 +177,11 @@ func (d *door) settle(ctx context.Context, items []*item) bool {
 		it.state = routed
 	}
 	return true
+}
+
+// halve settles items as two messages, the second after the first.
+func (d *door) halve(ctx context.Context, items []*item) bool {
+	return d.settle(ctx, items[:len(items)/2]) && d.settle(ctx, items[len(items)/2:])
 }
 
 // payload returns what is sent for items.
@@ -251,7 +256,7 @@ func (d *door) identify(items []*item) string {
 // by a claim.
 func (d *door) tooLarge(ctx context.Context, items []*item, payload []byte, why error) bool {
 	if len(items) > 1 {
-		return d.settle(ctx, items[:len(items)/2]) && d.settle(ctx, items[len(items)/2:])
+		return d.halve(ctx, items)
 	}
 	it := items[0]
 	e := &d.events[it.event]
