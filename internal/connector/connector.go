@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/eventsluice/sluice/internal/event"
@@ -119,6 +120,12 @@ type Limits struct {
 	Dedups bool
 	// Timeout bounds one Send. Zero means 30 seconds.
 	Timeout time.Duration
+	// Linger is how long an event may wait for others before its first
+	// attempt, so that a call carries many: for destinations that want few large
+	// calls, such as files. The wait ends when there are MaxEvents. Zero: nothing
+	// waits. A host that keeps nothing between two batches has a batching window
+	// instead, and does not look at it.
+	Linger time.Duration
 }
 
 // Connector delivers to one destination. Its methods are safe for concurrent
@@ -140,6 +147,44 @@ type Connector interface {
 	Close() error
 }
 
+// Checker is a Connector that can ask its destination whether address,
+// credentials and schema are right, without sending an event.
+type Checker interface {
+	// Check makes a few calls that change nothing. Delivered means that all is
+	// well as far as the destination says; Message says in words what was found,
+	// also then.
+	Check(ctx context.Context) Result
+}
+
+// Tester is a Connector whose destination has a way of its own to try an event
+// out, such as an endpoint that validates and keeps nothing. Others are tested
+// with a real delivery.
+type Tester interface {
+	// Test tries one event. Message explains the answer, also if it is good.
+	Test(ctx context.Context, d Delivery) Result
+}
+
+// Dial makes a connection, as net.Dialer.DialContext.
+type Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Spec is what a connector says of itself: to the registry, which makes it, and
+// to the operator, who looks for one.
+type Spec struct {
+	// Kind is the connector's name in the destinations file.
+	Kind string
+	// Summary says in one line, without a full stop, where events go.
+	Summary string
+	// Settings is a struct with the defaults of the settings. Each field has the
+	// tags `json` (the name of the setting), `validate` and `doc` (what it means,
+	// in one line).
+	Settings any
+	// Dedup says by what the destination recognizes an event that it has, "none"
+	// if it does not. Order says whether it keeps events of a user in order, and
+	// Limits what it takes at once and per second. Each in one line.
+	Dedup, Order, Limits string
+	New                  Factory
+}
+
 // Env is what a connector gets from the program around it.
 type Env struct {
 	// Destination is the name in the destinations file.
@@ -147,6 +192,9 @@ type Env struct {
 	// DataDir is the folder where the embedded warehouse lives.
 	DataDir string
 	Log     *slog.Logger
+	// Dial, if it is set, makes the connections of HTTP connectors: tests have
+	// a destination in memory. It does not ask whether an address is private.
+	Dial Dial
 }
 
 // Factory makes a connector from the settings of a destination. The error

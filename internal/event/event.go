@@ -98,9 +98,9 @@ func Hash(partitionKey string) uint64 {
 
 // Append appends the stored form of e to dst, without a newline.
 func (e *Event) Append(dst []byte) []byte {
-	dst = appendString(append(dst, `{"id":`...), e.ID)
-	dst = appendString(append(dst, `,"type":`...), e.Type)
-	dst = appendString(append(dst, `,"name":`...), e.Name)
+	dst = AppendString(append(dst, `{"id":`...), e.ID)
+	dst = AppendString(append(dst, `,"type":`...), e.Type)
+	dst = AppendString(append(dst, `,"name":`...), e.Name)
 	for _, f := range [...]struct{ prefix, value string }{
 		{`,"user_id":`, e.UserID},
 		{`,"anonymous_id":`, e.AnonymousID},
@@ -111,7 +111,7 @@ func (e *Event) Append(dst []byte) []byte {
 		{`,"traceparent":`, e.Traceparent},
 	} {
 		if f.value != "" {
-			dst = appendString(append(dst, f.prefix...), f.value)
+			dst = AppendString(append(dst, f.prefix...), f.value)
 		}
 	}
 	dst = append(dst, `,"data":`...)
@@ -125,8 +125,8 @@ func (e *Event) Append(dst []byte) []byte {
 	return append(dst, '}')
 }
 
-// appendString appends s as a JSON string. Invalid UTF-8 becomes U+FFFD.
-func appendString(dst []byte, s string) []byte {
+// AppendString appends s as a JSON string. Invalid UTF-8 becomes U+FFFD.
+func AppendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	plain := 0

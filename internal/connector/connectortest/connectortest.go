@@ -72,6 +72,10 @@ type Harness struct {
 	// Open makes a destination: fresh, empty and working. It is stopped by
 	// t.Cleanup.
 	Open func(t *testing.T) *Destination
+	// Adapt, if it is set, gives the suite's events what this kind of destination
+	// needs of an event, such as an address of the user. It must change events
+	// alike that are alike.
+	Adapt func(e *event.Event)
 	// Cannot says, for each state that Open's destinations have no way into,
 	// why this kind of destination cannot be in it.
 	Cannot map[State]string
@@ -89,6 +93,9 @@ type Destination struct {
 	// Secrets must never be seen in a Result, an error or a log: passwords,
 	// keys, tokens, signatures' keys.
 	Secrets []string
+	// Credentials are the names of settings, one of which the message of an Auth
+	// result must name, so that the operator knows where to look.
+	Credentials []string
 	// Enter puts the destination into a state; leave makes it work again.
 	// States that the Harness Cannot are not in it.
 	Enter map[State]func(t *testing.T) (leave func())
@@ -148,6 +155,23 @@ func (b *bench) env() connector.Env {
 	}
 }
 
+// plain, odd and random return events that suit the destination.
+func (b *bench) plain(n int) []connector.Delivery { return b.h.adapt(Plain(n)) }
+func (b *bench) odd() []connector.Delivery        { return b.h.adapt(Odd()) }
+func (b *bench) random(n int) []connector.Delivery {
+	return b.h.adapt(random(b.t, n))
+}
+
+func (h Harness) adapt(deliveries []connector.Delivery) []connector.Delivery {
+	if h.Adapt != nil {
+		for i := range deliveries {
+			h.Adapt(&deliveries[i].Event)
+			deliveries[i] = delivery(deliveries[i].Event)
+		}
+	}
+	return deliveries
+}
+
 // plan plans deliveries and checks the form of the plan.
 func (b *bench) plan(deliveries []connector.Delivery) connector.Plan {
 	b.t.Helper()
@@ -199,6 +223,9 @@ func (b *bench) checkResults(call connector.Call, results []connector.Result) {
 		}
 		if r.Class != connector.Delivered && r.Class != connector.Duplicate && r.Code == "" && r.Message == "" {
 			b.t.Errorf("result %d is %s and does not say why", i, r.Class)
+		}
+		if r.Class == connector.Auth && len(b.Credentials) > 0 && !slices.ContainsFunc(b.Credentials, func(name string) bool { return strings.Contains(r.Message, name) }) {
+			b.t.Errorf("result %d does not say which of the settings %v to correct: %s", i, b.Credentials, r.Message)
 		}
 		if r.RetryAfter < 0 || r.RetryAfter > httpcall.MaxRetryAfter {
 			b.t.Errorf("result %d: wait of %s", i, r.RetryAfter)

@@ -24,7 +24,7 @@ func testPlan(t *testing.T, h Harness) {
 		t.Errorf("nothing gives %d calls, %d done", len(plan.Calls), len(plan.Done))
 	}
 
-	deliveries := random(t, limits.MaxEvents)
+	deliveries := b.random(limits.MaxEvents)
 	before := clone(deliveries)
 	plan := b.plan(deliveries)
 	if !reflect.DeepEqual(before, deliveries) {
@@ -49,7 +49,7 @@ func testPlan(t *testing.T, h Harness) {
 		t.Error("the plan of another connector, without the destination, differs")
 	}
 	leave()
-	if plain := b.plan(Plain(min(20, limits.MaxEvents))); len(plain.Calls) == 0 {
+	if plain := b.plan(b.plain(min(20, limits.MaxEvents))); len(plain.Calls) == 0 {
 		t.Error("plain events give no call")
 	}
 	if arrived := b.Arrived(t); len(arrived) != 0 {

@@ -43,7 +43,7 @@ func testSend(t *testing.T, h Harness) {
 	t.Run("what is delivered has arrived, in order", func(t *testing.T) {
 		t.Parallel()
 		b := setUp(t, h)
-		deliveries := Plain(min(200, 2*b.conn.Limits().MaxEvents))
+		deliveries := b.plain(min(200, 2*b.conn.Limits().MaxEvents))
 		results := b.deliverAll(deliveries)
 		b.wantClass(results, connector.Delivered)
 		b.wantArrived(deliveries, results)
@@ -52,7 +52,7 @@ func testSend(t *testing.T, h Harness) {
 	t.Run("odd events are settled or refused for good, each by itself", func(t *testing.T) {
 		t.Parallel()
 		b := setUp(t, h)
-		deliveries := append(Odd(), Plain(10)...)
+		deliveries := append(b.odd(), b.plain(10)...)
 		results := b.deliverAll(deliveries)
 		b.wantClass(results, connector.Delivered, connector.Dropped, connector.Permanent, connector.TooLarge)
 		b.wantClass(results[len(results)-10:], connector.Delivered)
@@ -65,15 +65,15 @@ func testSend(t *testing.T, h Harness) {
 		if !b.conn.Limits().Dedups {
 			return
 		}
-		deliveries := Plain(min(30, b.conn.Limits().MaxEvents))
+		deliveries := b.plain(min(30, b.conn.Limits().MaxEvents))
 		plan := b.plan(deliveries)
 		first := b.send(deliveries, plan)
 		b.wantClass(first, connector.Delivered)
 		again := b.send(deliveries, plan)
 		b.wantClass(again, connector.Delivered, connector.Duplicate)
 		// A new call, where old and new events stand side by side.
-		mixed := append(Plain(5), deliveries...)
-		mixed = append(mixed, Plain(5)...)
+		mixed := append(b.plain(5), deliveries...)
+		mixed = append(mixed, b.plain(5)...)
 		results := b.deliverAll(mixed)
 		b.wantClass(results, connector.Delivered, connector.Duplicate)
 		b.wantClass(results[:5], connector.Delivered)
@@ -87,7 +87,7 @@ func testSend(t *testing.T, h Harness) {
 		if !b.conn.Limits().Dedups || b.conn.Limits().MaxEvents < 3 {
 			return
 		}
-		deliveries := Plain(2)
+		deliveries := b.plain(2)
 		deliveries = append(deliveries, deliveries[0])
 		results := b.deliver(deliveries)
 		b.wantClass(results[:2], connector.Delivered)
@@ -98,8 +98,8 @@ func testSend(t *testing.T, h Harness) {
 	t.Run("a call that was over before it began sends nothing", func(t *testing.T) {
 		t.Parallel()
 		b := setUp(t, h)
-		b.wantClass(b.deliver(Plain(1)), connector.Delivered) // connected
-		deliveries := Plain(min(5, b.conn.Limits().MaxEvents))
+		b.wantClass(b.deliver(b.plain(1)), connector.Delivered) // connected
+		deliveries := b.plain(min(5, b.conn.Limits().MaxEvents))
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		for _, call := range b.plan(deliveries).Calls {
@@ -120,7 +120,7 @@ func testSend(t *testing.T, h Harness) {
 		results := make([][]connector.Result, senders)
 		var wg sync.WaitGroup
 		for i := range batches {
-			batches[i] = Plain(min(25, b.conn.Limits().MaxEvents))
+			batches[i] = b.plain(min(25, b.conn.Limits().MaxEvents))
 			for j := range batches[i] {
 				e := &batches[i][j].Event
 				e.UserID = fmt.Sprintf("sender-%d", i) // order is asked for within a key only
@@ -141,7 +141,7 @@ func testSend(t *testing.T, h Harness) {
 	t.Run("what was delivered is there after close, for another connector too", func(t *testing.T) {
 		t.Parallel()
 		b := setUp(t, h)
-		deliveries := Plain(3)
+		deliveries := b.plain(3)
 		first, err := b.Factory(b.Settings, b.env())
 		if err != nil {
 			t.Fatal(err)
@@ -153,7 +153,7 @@ func testSend(t *testing.T, h Harness) {
 		if err := first.Close(); err != nil {
 			t.Fatalf("close: %v", err)
 		}
-		more := Plain(2)
+		more := b.plain(2)
 		b.wantClass(b.deliver(more), connector.Delivered)
 		b.wantArrivedOnce(append(deliveries, more...))
 	})
@@ -177,7 +177,7 @@ func testStates(t *testing.T, h Harness) {
 					b := setUp(t, h)
 					var before []connector.Delivery
 					if connected {
-						before = Plain(1)
+						before = b.plain(1)
 						b.wantClass(b.deliver(before), connector.Delivered)
 					}
 					want := c.want
@@ -199,7 +199,7 @@ func testStates(t *testing.T, h Harness) {
 		t.Parallel()
 		b := setUp(t, h)
 		leave := b.enter(Fussy)
-		deliveries := Plain(min(9, max(b.conn.Limits().MaxEvents, 3)))
+		deliveries := b.plain(min(9, max(b.conn.Limits().MaxEvents, 3)))
 		bad := len(deliveries) / 2
 		deliveries[bad].Event.ID = BadID
 		deliveries[bad] = delivery(deliveries[bad].Event)
@@ -221,7 +221,7 @@ func testStates(t *testing.T, h Harness) {
 func (b *bench) testState(s State, want []connector.Class, before []connector.Delivery) {
 	t := b.t
 	leave := b.enter(s)
-	deliveries := Plain(min(3, b.conn.Limits().MaxEvents))
+	deliveries := b.plain(min(3, b.conn.Limits().MaxEvents))
 	plan := b.plan(deliveries)
 	// Nothing but a hanging destination may need its context.
 	ctx := t.Context()

@@ -44,6 +44,8 @@ type Config struct {
 	DialTimeout time.Duration
 	// TLS overrides what is trusted. Default: the system's authorities.
 	TLS *tls.Config
+	// Dial, if it is set, makes the connections: see connector.Env.
+	Dial connector.Dial
 }
 
 // Client makes calls. It is safe for concurrent use.
@@ -59,11 +61,15 @@ func NewClient(cfg Config) *Client {
 	if !cfg.AllowPrivate {
 		dialer.Control = RefusePrivate
 	}
+	dial := cfg.Dial
+	if dial == nil {
+		dial = dialer.DialContext
+	}
 	return &Client{&http.Transport{
 		// No proxy: it would resolve the name, and the guard would look at the
 		// address of the proxy.
 		Proxy:                  nil,
-		DialContext:            dialer.DialContext,
+		DialContext:            dial,
 		TLSClientConfig:        cfg.TLS,
 		TLSHandshakeTimeout:    dialTimeout,
 		ForceAttemptHTTP2:      true,

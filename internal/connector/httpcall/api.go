@@ -1,0 +1,216 @@
+package httpcall
+
+import (
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/eventsluice/sluice/internal/connector"
+)
+
+// APIConfig says how a connector calls its vendor's API.
+type APIConfig struct {
+	// Base is where the API is, such as "https://api.mixpanel.com". Required.
+	Base string
+	// Endpoint is the operator's setting "endpoint", see ParseEndpoint. If it is
+	// not empty it takes the place of Base.
+	Endpoint string
+	// Header is sent with each call.
+	Header http.Header
+	// Secrets must not be seen in what is kept or shown of a call; nor must what
+	// URLSecrets finds in the address.
+	Secrets []string
+	// Credentials are the names of the settings to look at when the credentials
+	// are refused, Address those when the address is wrong. Address defaults to
+	// "endpoint".
+	Credentials, Address string
+	// ShowHeaders are the headers of a request whose values are no secrets and
+	// tell a person something. Default: content type and encoding.
+	ShowHeaders []string
+	// Timeout bounds one call, from the connection to the answer. Default 30s.
+	Timeout time.Duration
+	// MaxConns is the most connections. Default 64.
+	MaxConns int
+	// Dial is that of connector.Env.
+	Dial connector.Dial
+}
+
+// API calls one vendor. It is safe for concurrent use.
+type API struct {
+	cfg    APIConfig
+	base   *url.URL
+	client *Client
+	masker Masker
+}
+
+// NewAPI returns an API. The error names the setting that is wrong, and not its
+// value.
+func NewAPI(cfg APIConfig) (*API, error) {
+	cfg.Timeout = cmp.Or(cfg.Timeout, 30*time.Second)
+	cfg.Address = cmp.Or(cfg.Address, "endpoint")
+	cfg.ShowHeaders = append([]string{"Content-Type", "Content-Encoding", "User-Agent"}, cfg.ShowHeaders...)
+	base, err := ParseEndpoint(cmp.Or(cfg.Endpoint, cfg.Base))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", cfg.Address, err)
+	}
+	return &API{
+		cfg: cfg, base: base,
+		// An address that the operator has written may be on the own network.
+		client: NewClient(Config{AllowPrivate: cfg.Endpoint != "", MaxConns: cfg.MaxConns, Dial: cfg.Dial}),
+		masker: NewMasker(append(slices.Clone(cfg.Secrets), URLSecrets(base)...)...),
+	}, nil
+}
+
+// ParseEndpoint reads the address of an API: https, or http on this machine. A
+// path at its end comes before the paths of calls.
+func ParseEndpoint(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "" || u.Opaque != "":
+		return nil, errors.New("is not an address such as https://proxy.example.com")
+	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:
+		return nil, errors.New("must have no user, query and fragment")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return nil, errors.New("must be https: http is for this machine alone")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("must be https")
+	}
+	u.Path = strings.TrimRight(u.Path, "/")
+	u.RawPath = ""
+	return u, nil
+}
+
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// Close closes idle connections.
+func (a *API) Close() { a.client.Close() }
+
+// Request is one call.
+type Request struct {
+	// Method is POST if it is empty. Path begins with a slash and is escaped.
+	Method, Path string
+	Query        url.Values
+	// Header is sent besides that of the APIConfig.
+	Header http.Header
+	// Body is what is sent; Gzip compresses it, and says so.
+	Body []byte
+	Gzip bool
+}
+
+// Exchange is a call and what became of it.
+type Exchange struct {
+	Answer
+	api     *API
+	request *http.Request
+	body    []byte // not compressed
+}
+
+// Do makes a call.
+func (a *API) Do(ctx context.Context, r Request) *Exchange {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Timeout)
+	defer cancel()
+	address := *a.base
+	address.RawPath = address.EscapedPath() + r.Path
+	path, err := url.PathUnescape(address.RawPath)
+	if err != nil {
+		return &Exchange{Answer: Answer{Err: errors.New("the path of the call is not escaped")}, api: a, request: &http.Request{URL: a.base}}
+	}
+	address.Path = path
+	address.RawQuery = r.Query.Encode()
+	header := a.cfg.Header.Clone()
+	if header == nil {
+		header = http.Header{}
+	}
+	for name, values := range r.Header {
+		header[name] = values
+	}
+	body := r.Body
+	if r.Gzip {
+		body = Gzip(r.Body)
+		header.Set("Content-Encoding", "gzip")
+	}
+	if header.Get("User-Agent") == "" {
+		header.Set("User-Agent", "Sluice")
+	}
+	req := &http.Request{
+		Method: cmp.Or(r.Method, http.MethodPost), URL: &address, Host: address.Host, Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, ContentLength: int64(len(body)),
+	}
+	if len(body) > 0 {
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	}
+	req = req.WithContext(ctx)
+	return &Exchange{Answer: a.client.Do(req), api: a, request: req, body: r.Body}
+}
+
+// Outcome is the result that the status gives (see Classify) where the vendor
+// says nothing else.
+func (x *Exchange) Outcome() connector.Result { return x.Result(x.Class(), "", "") }
+
+// Result returns a result of the given class. Code and message may be empty:
+// then they say what the status or the error does. Secrets are masked. Results
+// that are not settled get excerpts of request and answer; one of class Auth
+// says which setting to look at.
+func (x *Exchange) Result(class connector.Class, code, message string) connector.Result {
+	result := connector.Result{Class: class, Status: x.Status, RetryAfter: x.RetryAfter}
+	if class.Settled() {
+		result.Code, result.Message = code, x.api.masker.Text(message, MaxMessage)
+		return result
+	}
+	switch {
+	case x.Err != nil:
+		code, message = cmp.Or(code, ErrorCode(x.Err)), cmp.Or(message, x.Err.Error())
+	default:
+		code = cmp.Or(code, "http_"+strconv.Itoa(x.Status))
+		message = cmp.Or(message, fmt.Sprintf("the answer is %d %s", x.Status, http.StatusText(x.Status)))
+	}
+	if class == connector.Auth {
+		message += x.advice()
+	}
+	result.Code, result.Message = x.api.masker.Text(code, MaxMessage), x.api.masker.Text(message, MaxMessage)
+	result.Request = RequestExcerpt(x.api.masker, x.request, x.body, x.api.cfg.ShowHeaders...)
+	result.Response = x.Excerpt(x.api.masker)
+	return result
+}
+
+// advice says which setting to correct.
+func (x *Exchange) advice() string {
+	names := x.api.cfg.Credentials
+	if x.Err != nil || x.Status/100 == 3 || x.Status == http.StatusGone || names == "" {
+		names = x.api.cfg.Address
+	}
+	return "; check the setting " + names
+}
+
+// gzips are the compressors that are not in use.
+var gzips = sync.Pool{New: func() any { return gzip.NewWriter(io.Discard) }}
+
+// Gzip returns the compressed form of some bytes.
+func Gzip(plain []byte) []byte {
+	var out bytes.Buffer
+	out.Grow(len(plain)/4 + 64)
+	w := gzips.Get().(*gzip.Writer)
+	defer gzips.Put(w)
+	w.Reset(&out)
+	_, err := w.Write(plain)
+	if err = errors.Join(err, w.Close()); err != nil {
+		panic(err) // a bytes.Buffer takes everything
+	}
+	return out.Bytes()
+}
