@@ -168,7 +168,7 @@ func (d *destination) parameters() map[string]string {
 		"retry-max-attempts": or(strconv.Itoa(d.Retry.MaxAttempts), "300"),
 		"retry-base-delay":   or(d.Retry.BaseDelay, "1s"),
 		"retry-max-delay":    or(d.Retry.MaxDelay, "10m"),
-		"ambiguous":          or(d.Ambiguous, "retry"),
+		"ambiguous":          or(d.Ambiguous, "dead"),
 	}
 }
 

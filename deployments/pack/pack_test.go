@@ -173,7 +173,7 @@ func TestDestinationsBecomeParameters(t *testing.T) {
 		"crm/retry-max-attempts":  "20",
 		"crm/retry-base-delay":    "2s",
 		"crm/retry-max-delay":     "5m",
-		"crm/ambiguous":           "retry",
+		"crm/ambiguous":           "dead",
 		"mail/retry-max-attempts": "300",
 		"mail/retry-base-delay":   "1s",
 		"mail/retry-max-delay":    "10m",

@@ -28,6 +28,7 @@ func (p *program) adminHandler(metrics http.Handler) http.Handler {
 	mux.HandleFunc("GET /api/ledger", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, p.books.Statement()) })
 	mux.HandleFunc("GET /api/documents", p.documents)
 	mux.HandleFunc("GET /api/destinations", p.listDestinations)
+	mux.HandleFunc("POST /api/destinations/{destination}/pause", p.pauseDestination)
 	mux.HandleFunc("POST /api/destinations/{destination}/resume", p.resumeDestination)
 	mux.HandleFunc("GET /api/events", p.recentEvents)
 	mux.HandleFunc("GET /api/events/tail", p.tailEvents)
@@ -38,14 +39,14 @@ func (p *program) adminHandler(metrics http.Handler) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return guard(p.settings.AdminToken, mux)
+	return protect(p.settings.AdminToken, mux)
 }
 
-// guard lets in who has the token. Without a token the address is on loopback,
+// protect lets in who has the token. Without a token the address is on loopback,
 // where any program of this machine may come; a web page in a browser of this
 // machine may not: its requests carry a foreign Host (DNS rebinding) or a
 // foreign Origin.
-func guard(token string, next http.Handler) http.Handler {
+func protect(token string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
 		if token != "" {

@@ -16,7 +16,7 @@ import (
 
 func TestWithoutATokenOnlyThisMachineIsAnswered(t *testing.T) {
 	t.Parallel()
-	handler := guard("", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	handler := protect("", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
 	for _, c := range []struct {
 		name, host, origin string
 		want               int
@@ -45,7 +45,7 @@ func TestWithoutATokenOnlyThisMachineIsAnswered(t *testing.T) {
 func TestWithATokenNobodyComesInWithoutIt(t *testing.T) {
 	t.Parallel()
 	const token = "0123456789abcdef"
-	handler := guard(token, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+	handler := protect(token, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
 	for given, want := range map[string]int{
 		"":                http.StatusUnauthorized,
 		"Bearer ":         http.StatusUnauthorized,

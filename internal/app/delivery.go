@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/eventsluice/sluice/internal/connector/delivery"
+	"github.com/eventsluice/sluice/internal/fault"
 )
 
 // destinationStatus is one destination in GET /api/destinations.
@@ -33,14 +35,43 @@ func (r *runners) Statuses() []destinationStatus {
 	return statuses
 }
 
+// pauseOrder is the body of a pause.
+type pauseOrder struct {
+	Reason string `json:"reason"`
+}
+
+func (p *program) pauseDestination(w http.ResponseWriter, r *http.Request) {
+	var order pauseOrder
+	if err := readJSON(r, &order); err != nil {
+		writeProblem(w, err)
+		return
+	}
+	p.switchDestination(w, r, func(ctx context.Context, runner *delivery.Runner) error { return runner.Pause(ctx, order.Reason) })
+}
+
 func (p *program) resumeDestination(w http.ResponseWriter, r *http.Request) {
-	runner, err := p.runner(r.PathValue("destination"))
+	p.switchDestination(w, r, func(ctx context.Context, runner *delivery.Runner) error { return runner.Resume(ctx) })
+}
+
+// switchDestination pauses or resumes a destination and answers with how it is
+// then.
+func (p *program) switchDestination(w http.ResponseWriter, r *http.Request, act func(context.Context, *delivery.Runner) error) {
+	name := r.PathValue("destination")
+	runner, err := p.runner(name)
+	if err == nil {
+		err = act(r.Context(), runner)
+	}
 	if err != nil {
 		writeProblem(w, err)
 		return
 	}
-	runner.Wake()
-	writeJSON(w, runner.Status())
+	for _, status := range p.runners.Statuses() {
+		if status.Name == name {
+			writeJSON(w, status)
+			return
+		}
+	}
+	writeProblem(w, fault.New(fault.NotFound, "destination %q has just been removed", name))
 }
 
 func (p *program) deliveryMetrics(g *gauges) func(metric.Observer) {
@@ -48,12 +79,20 @@ func (p *program) deliveryMetrics(g *gauges) func(metric.Observer) {
 	attempts := g.counter("sluice.destination.attempts", "Events in the calls made to a destination, by what became of them.")
 	state := g.gauge("sluice.destination.state", "1 for the state that a destination is in: starting, running, paused or stopped.")
 	stuck := g.gauge("sluice.destination.stuck_calls", "Calls that did not return when their time was over.")
+	allowed := g.gauge("sluice.destination.calls_allowed", "Calls that a destination may get at the same time now; throttling lowers it, success raises it slowly.")
+	throttled := g.counter("sluice.destination.throttled_calls", "Calls that a destination has throttled.")
+	unsettled := g.gauge("sluice.destination.oldest_unsettled_timestamp_seconds", "When the oldest event that waits was stored, tried before or not.")
 	oldest := g.gauge("sluice.destination.oldest_waiting_timestamp_seconds", "When the oldest event that waits for its first attempt was stored.")
 	return func(o metric.Observer) {
 		for _, s := range p.runners.Statuses() {
 			destination := labels("destination", s.Name)
 			o.ObserveInt64(calls, int64(s.Calls), destination)
 			o.ObserveInt64(stuck, int64(s.Stuck), destination)
+			o.ObserveInt64(allowed, int64(s.Budget.Calls), destination)
+			o.ObserveInt64(throttled, int64(s.Budget.ThrottledCalls), destination)
+			if !s.OldestUnsettled.IsZero() {
+				o.ObserveInt64(unsettled, s.OldestUnsettled.Unix(), destination)
+			}
 			for class, n := range s.Results {
 				o.ObserveInt64(attempts, int64(n), labels("destination", s.Name, "class", class))
 			}

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,18 +16,7 @@ import (
 	"github.com/go-playground/validator/v10"
 
 	"github.com/eventsluice/sluice/internal/connector"
-	"github.com/eventsluice/sluice/internal/connector/postgres"
-	"github.com/eventsluice/sluice/internal/connector/sqlite"
-	"github.com/eventsluice/sluice/internal/connector/webhook"
 )
-
-// connectors are the connectors of this build, by the name that a destination
-// gives in its field "connector".
-var connectors = map[string]connector.Factory{
-	webhook.Kind:  webhook.New,
-	sqlite.Kind:   sqlite.New,
-	postgres.Kind: postgres.New,
-}
 
 // Destination is one entry of the destinations document.
 type Destination struct {
@@ -97,7 +85,8 @@ var destinationValidator = sync.OnceValue(func() *validator.Validate {
 		return destinationName.MatchString(f.Field().String())
 	}))
 	must(v.RegisterValidation("connector", func(f validator.FieldLevel) bool {
-		return connectors[f.Field().String()] != nil
+		_, known := connectors()[f.Field().String()]
+		return known
 	}))
 	return v
 })
@@ -152,7 +141,7 @@ func (d *Destination) connect(dataDir string, log *slog.Logger) (connector.Conne
 	if len(settings) == 0 {
 		settings = json.RawMessage(`{}`)
 	}
-	return connectors[d.Connector](settings, connector.Env{Destination: d.Name, DataDir: dataDir, Log: log})
+	return connectors()[d.Connector].New(settings, connector.Env{Destination: d.Name, DataDir: dataDir, Log: log})
 }
 
 // same reports whether a running destination can go on under a new document.
@@ -172,12 +161,7 @@ func explainValidation(err error) error {
 		case "required":
 			want = "is required"
 		case "connector":
-			kinds := make([]string, 0, len(connectors))
-			for kind := range connectors {
-				kinds = append(kinds, kind)
-			}
-			slices.Sort(kinds)
-			want = fmt.Sprintf("is %q; the connectors are %s", f.Value(), strings.Join(kinds, ", "))
+			want = fmt.Sprintf("is %q; the connectors are %s", f.Value(), strings.Join(connectors().Kinds(), ", "))
 		case "destination_name":
 			want = fmt.Sprintf("is %q; it starts with a letter or digit and has only letters, digits, _ . and -", f.Value())
 		case "oneof":

@@ -144,7 +144,7 @@ func TestFaultsOfADestinationsDocumentAreAllNamed(t *testing.T) {
 		t.Fatal("it was taken")
 	}
 	for _, want := range []string{
-		`[0] "a": /connector is "fax"; the connectors are postgres, sqlite, webhook`,
+		`[0] "a": /connector is "fax"; the connectors are amplitude, clickhouse, ga4, gtm, hubspot, mailchimp, mixpanel, postgres, redshift, s3, slack, sqlite, webhook`,
 		`[1] "b c": /destination_name`,
 		`[2] "d": /retry/max_attempts is -1`,
 		`[3]: "soon" is not a duration`,

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/eventsluice/sluice/internal/cloud/object"
+	"github.com/eventsluice/sluice/internal/simulator"
 	"github.com/eventsluice/sluice/internal/stream/producer"
 )
 
@@ -39,6 +40,9 @@ type Settings struct {
 	Keys         string
 	Rules        string
 	Destinations string
+
+	// Simulate names the vendors that Up simulates, see package simulator.
+	Simulate []string
 
 	TLSCert string
 	TLSKey  string
@@ -87,6 +91,7 @@ func (s *Settings) Bind(flags *pflag.FlagSet) {
 	bind(documentPath(&s.Keys), "", "keys", "path|s3://…", "keys document (default <data-dir>/keys.json)")
 	bind(documentPath(&s.Rules), "", "rules", "path|s3://…", "rules document (default <data-dir>/rules.json)")
 	bind(documentPath(&s.Destinations), "", "destinations", "path|s3://…", "destinations document (default <data-dir>/destinations.json)")
+	bind(anyOf(&s.Simulate, simulator.Kinds()...), "", "simulate", "vendor,…", "with up: simulate vendors on this machine, and deliver every event to them: "+strings.Join(simulator.Kinds(), ", "))
 	bind(path(&s.TLSCert), "", "tls-cert", "path", "certificate chain in PEM; with it the gateway speaks TLS")
 	bind(path(&s.TLSKey), "", "tls-key", "path", "private key in PEM")
 	bind(byteSize(&s.MemoryLimit, 128<<20), "512MiB", "memory-limit", "bytes", "ceiling of memory; the gateway sheds load to stay below it")
@@ -398,6 +403,25 @@ func oneOf(p *string, allowed ...string) func(string) error {
 			return fmt.Errorf("right would be one of %s", strings.Join(allowed, ", "))
 		}
 		*p = value
+		return nil
+	}
+}
+
+// anyOf takes a list of some of the values, separated by commas.
+func anyOf(p *[]string, allowed ...string) func(string) error {
+	return func(value string) error {
+		var list []string
+		for part := range strings.SplitSeq(value, ",") {
+			part = strings.TrimSpace(part)
+			switch {
+			case part == "" && value == "":
+			case !slices.Contains(allowed, part):
+				return fmt.Errorf("%q is none of %s", part, strings.Join(allowed, ", "))
+			case !slices.Contains(list, part):
+				list = append(list, part)
+			}
+		}
+		*p = list
 		return nil
 	}
 }

@@ -74,7 +74,9 @@ type program struct {
 	producer *producer.Producer
 	edge     *edge.Edge
 	runners  *runners
-	books    ledger.Books
+	// simulated are the vendors that this process simulates.
+	simulated simulated
+	books     ledger.Books
 	// keptBalance is what keepHouse has written last.
 	keptBalance ledger.Opening
 
@@ -113,6 +115,13 @@ func serve(ctx context.Context, s Settings, deliver bool, out, errs io.Writer) (
 		defer cancel()
 		err = errors.Join(err, p.host.close(closing))
 	}()
+	if deliver {
+		p.simulated, err = simulate(s.Simulate)
+		defer p.simulated.close()
+		if err != nil {
+			return err
+		}
+	}
 	if err := p.open(ctx); err != nil {
 		return err
 	}
@@ -142,11 +151,13 @@ func (p *program) open(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	if p.rules, err = openDocument(ctx, p, s.Rules, router.Parse); err != nil {
+	if p.rules, err = openDocument(ctx, p, s.Rules, func(doc []byte) (*router.Table, error) {
+		return router.Parse(p.simulated.rules(doc))
+	}); err != nil {
 		return err
 	}
 	if p.destinations, err = openDocument(ctx, p, s.Destinations, func(doc []byte) ([]Destination, error) {
-		return ParseDestinations(doc, s.DataDir)
+		return ParseDestinations(p.simulated.destinations(doc), s.DataDir)
 	}); err != nil {
 		return err
 	}
@@ -228,6 +239,7 @@ func (p *program) run(ctx context.Context, made firstRun, out io.Writer) error {
 			p.log.Error("not every destination could be started", "error", err)
 		}
 		stages.start("connectors", p.runners.Run)
+		p.simulated.start(stages)
 	}
 	stages.start("housekeeping", p.keepHouse)
 	if s.EMF != "" {
@@ -246,6 +258,7 @@ func (p *program) run(ctx context.Context, made firstRun, out io.Writer) error {
 	err = place.write(s.DataDir)
 	if err == nil {
 		greet(out, place, made, s)
+		p.simulated.greet(out)
 		select {
 		case <-ctx.Done():
 			p.log.Info("stopping")

@@ -41,6 +41,10 @@ var arrows = map[string][]string{
 	"internal/connector":  {"internal/event", "internal/fault", "internal/retry", "internal/ledger", "internal/stream", "internal/router", "internal/telemetry", "internal/deadletter"},
 	"internal/deadletter": {"internal/event", "internal/fault", "internal/retry", "internal/stream"},
 
+	// Doubles of vendors, for tests and for those who try the program without an
+	// account. They know nothing of ours, and connectors know them in tests only.
+	"internal/simulator": {},
+
 	// Hosts implement the interfaces of the stages, and do not know each other.
 	"internal/engine": {"internal/event", "internal/fault", "internal/retry", "internal/stream", "internal/connector", "internal/deadletter", "internal/ledger", "internal/telemetry"},
 	"internal/cloud":  {"internal/event", "internal/fault", "internal/retry", "internal/stream", "internal/connector", "internal/deadletter", "internal/ledger", "internal/telemetry", "internal/router", "internal/document"},
@@ -75,6 +79,7 @@ var lent = map[string][]string{
 	"internal/cloud/sqstest":     {"examples"},
 	"internal/cloud/lambdatest":  {"examples"},
 	"internal/cloud/cloudtest":   {"examples"},
+	"internal/simulator":         {"internal/app", "examples"},
 }
 
 // libraries says who alone may import a library. A folder with a line of its
@@ -85,10 +90,12 @@ var libraries = map[string][]string{
 	"github.com/aws/":                 {"internal/cloud"},
 	"github.com/fxamacker/cbor":       {"internal/cloud/kinesistest"},
 	"github.com/johannesboyne/":       {"internal/cloud"},
-	"github.com/jackc/pgx":            {"internal/connector/postgres", "internal/testenv"},
+	"github.com/jackc/pgx":            {"internal/connector/postgres", "internal/testenv", "internal/cloud"},
+	"github.com/parquet-go/":          {"internal/connector/s3"},
+	"github.com/santhosh-tekuri/":     {"internal/simulator"},
 	"modernc.org/sqlite":              {"internal/connector/sqlite", "internal/e2e", "examples"},
 	"cel.dev/cel-go":                  {"internal/router"},
-	"github.com/klauspost/compress":   {"internal/edge", "internal/e2e", "examples"},
+	"github.com/klauspost/compress":   {"internal/edge", "internal/connector", "internal/e2e", "examples"},
 	"github.com/spf13/":               {"internal/app", "cmd"},
 	"github.com/schollz/progressbar":  {"internal/app"},
 	"github.com/prometheus/":          {"internal/telemetry", "internal/app"},
@@ -135,9 +142,9 @@ func mayUse(dir string, owners []string) bool {
 }
 
 // forTests reports whether a package is a double or a helper that only tests
-// may import: its name ends in "test", or it is testenv.
+// may import: its name ends in "test", or it is testenv or the simulator.
 func forTests(dir string) bool {
-	return strings.HasSuffix(dir, "test") || within(dir, []string{"internal/testenv"})
+	return strings.HasSuffix(dir, "test") || within(dir, []string{"internal/testenv", "internal/simulator"})
 }
 
 // faults returns what is wrong with the imports of a package, one line each.
@@ -184,28 +191,32 @@ func TestImportsPointInward(t *testing.T) {
 	}
 }
 
-// Connectors are the folders below internal/connector that app registers; what
-// they share stands beside them, or above.
+// Connectors are the folders below internal/connector that the catalog, or app,
+// registers; what they share stands beside them, or above.
 func TestConnectorsDoNotKnowEachOther(t *testing.T) {
 	t.Parallel()
 	all := packages(t)
+	shared := []string{
+		"internal/connector/catalog", "internal/connector/delivery", "internal/connector/guard",
+		"internal/connector/mapping", "internal/connector/settings",
+	}
 	var connectors []string
 	for _, p := range all {
-		if dir, _ := folder(p.ImportPath); dir != "internal/app" {
+		if dir, _ := folder(p.ImportPath); dir != "internal/app" && dir != "internal/connector/catalog" {
 			continue
 		}
 		for _, path := range p.Imports {
-			if target, _ := folder(path); strings.HasPrefix(target, "internal/connector/") && target != "internal/connector/delivery" {
+			if target, _ := folder(path); strings.HasPrefix(target, "internal/connector/") && !slices.Contains(shared, target) {
 				connectors = append(connectors, target)
 			}
 		}
 	}
 	if len(connectors) < 3 {
-		t.Fatalf("app registers only %v", connectors)
+		t.Fatalf("only %v are registered", connectors)
 	}
 	for _, p := range all {
 		dir, _ := folder(p.ImportPath)
-		if !strings.HasPrefix(dir, "internal/connector/") {
+		if !strings.HasPrefix(dir, "internal/connector/") || dir == "internal/connector/catalog" {
 			continue
 		}
 		for _, path := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {

@@ -105,4 +105,8 @@
 // destination, and [Route.Apply] decides. Both are safe for concurrent use, and
 // take no locks. [Check] and [Table.Explain] tell an operator what a document
 // does.
+//
+// The parts of a rule serve other documents too, so that these mean the same:
+// [CompileValue] for expressions that give a value, [ParsePointer],
+// [NewTransform] and [CheckPattern].
 package router

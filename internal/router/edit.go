@@ -55,23 +55,23 @@ func pieces(container []byte, yield func(i int, p piece) bool) {
 	object := container[0] == '{'
 	for i, n := 1, 0; ; n++ {
 		p := piece{start: i}
-		i = skipSpace(container, i)
+		i = SkipSpace(container, i)
 		if i >= len(container) || container[i] == '}' || container[i] == ']' {
 			return
 		}
 		if object {
 			p.nameStart = i
-			i = skipValue(container, i)
+			i = SkipValue(container, i)
 			p.nameEnd = i
-			if i = skipSpace(container, i); i < len(container) {
+			if i = SkipSpace(container, i); i < len(container) {
 				i++ // the colon
 			}
-			i = skipSpace(container, i)
+			i = SkipSpace(container, i)
 		}
 		p.valueStart = i
-		i = skipValue(container, i)
+		i = SkipValue(container, i)
 		p.valueEnd = i
-		i = skipSpace(container, i)
+		i = SkipSpace(container, i)
 		p.end = i
 		if !yield(n, p) || i >= len(container) || container[i] != ',' {
 			return
@@ -80,19 +80,22 @@ func pieces(container []byte, yield func(i int, p piece) bool) {
 	}
 }
 
-func skipSpace(b []byte, i int) int {
+// SkipSpace returns the first place from i on that has no white space.
+func SkipSpace(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t') {
 		i++
 	}
 	return i
 }
 
-// skipValue returns the end of the value that begins at i.
-func skipValue(b []byte, i int) int {
+// SkipValue returns the end of the JSON value that begins at i. Like SkipString
+// it is for text whose syntax has been checked; of other text the end is
+// somewhere, and len(b) at most.
+func SkipValue(b []byte, i int) int {
 	for depth := 0; i < len(b); {
 		switch b[i] {
 		case '"':
-			i = skipString(b, i)
+			i = SkipString(b, i)
 		case '{', '[':
 			depth++
 			i++
@@ -124,15 +127,23 @@ func endsScalar(c byte) bool {
 	return false
 }
 
-// skipString returns the end of the string that begins at i.
-func skipString(b []byte, i int) int {
-	for i++; i < len(b); i++ {
-		switch b[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
+// SkipString returns the end of the JSON string that begins at i.
+func SkipString(b []byte, i int) int {
+	for i++; i < len(b); {
+		n := bytes.IndexByte(b[i:], '"')
+		if n < 0 {
+			break
 		}
+		// The quote is part of the string after an odd number of backslashes.
+		quote := i + n
+		first := quote
+		for first > i && b[first-1] == '\\' {
+			first--
+		}
+		if (quote-first)%2 == 0 {
+			return quote + 1
+		}
+		i = quote + 1
 	}
 	return len(b)
 }

@@ -95,12 +95,12 @@ func (r *rule) explain(raw []byte, d *reading) (matches bool, reason string, err
 }
 
 // values shows what an expression reads of an event.
-func (c *condition) values(d *reading) string {
-	if len(c.paths) == 0 {
+func (x *expression) values(d *reading) string {
+	if len(x.paths) == 0 {
 		return ""
 	}
-	list := make([]string, len(c.paths))
-	for i, p := range c.paths {
+	list := make([]string, len(x.paths))
+	for i, p := range x.paths {
 		list[i] = p.source + " is " + p.value(d)
 	}
 	return " (" + strings.Join(list, ", ") + ")"

@@ -229,24 +229,32 @@ func parsePatterns(c *collector, at string, raw json.RawMessage) []string {
 	for i, e := range elements {
 		at := at + "/" + strconv.Itoa(i)
 		s, ok := stringOf(e)
-		switch {
-		case !ok:
+		if !ok {
 			c.add(at, "is "+kindOf(e), "want a string")
-		case s == "":
-			c.add(at, "is empty", `want the name of an event, a prefix such as "order_*", or "*"`)
-		case len(s) > maxName:
-			c.addf(at, fmt.Sprintf("the most is %d", maxName), "has %d bytes", len(s))
-		case strings.Contains(s[:len(s)-1], "*"):
-			c.add(at, quote(s)+" has a * that is not at its end", `want a prefix such as "order_*"`)
-		case strings.TrimSpace(s) != s:
-			c.add(at, quote(s)+" begins or ends with a space", "names are compared exactly: remove it")
-		case strings.ContainsFunc(s, unicode.IsControl):
-			c.add(at, quote(s)+" has a control character", "remove it")
-		default:
+		} else if checkPattern(c, at, s) {
 			list = append(list, s)
 		}
 	}
 	return list
+}
+
+// checkPattern reports whether s is the name of an event or a prefix of names.
+func checkPattern(c *collector, at, s string) bool {
+	switch {
+	case s == "":
+		c.add(at, "is empty", `want the name of an event, a prefix such as "order_*", or "*"`)
+	case len(s) > maxName:
+		c.addf(at, fmt.Sprintf("the most is %d", maxName), "has %d bytes", len(s))
+	case strings.Contains(s[:len(s)-1], "*"):
+		c.add(at, quote(s)+" has a * that is not at its end", `want a prefix such as "order_*"`)
+	case strings.TrimSpace(s) != s:
+		c.add(at, quote(s)+" begins or ends with a space", "names are compared exactly: remove it")
+	case strings.ContainsFunc(s, unicode.IsControl):
+		c.add(at, quote(s)+" has a control character", "remove it")
+	default:
+		return true
+	}
+	return false
 }
 
 func parseWhen(c *collector, at string, raw json.RawMessage) *condition {

@@ -276,9 +276,7 @@ var readings = sync.Pool{New: func() any { return new(reading) }}
 // release gives the reading back, without what it holds of the event.
 func (d *reading) release() {
 	d.event, d.parsed = event.Event{}, false
-	d.binding.event = nil
-	d.binding.data.reset(nil)
-	d.binding.context.reset(nil)
+	d.binding.reset(nil)
 	readings.Put(d)
 }
 
@@ -303,9 +301,7 @@ func (d *reading) parse(raw []byte) error {
 // bind shows the event to expressions.
 func (d *reading) bind() *binding {
 	if d.binding.event == nil {
-		d.binding.event = &d.event
-		d.binding.data.reset(d.event.Data)
-		d.binding.context.reset(d.event.Context)
+		d.binding.reset(&d.event)
 	}
 	return &d.binding
 }

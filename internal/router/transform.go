@@ -148,11 +148,8 @@ func hashOf(salt, text string) string {
 // apply appends the changed event to dst. It changes e, but not the memory
 // that e shares.
 func (t *transform) apply(dst []byte, e *event.Event) ([]byte, error) {
-	for i := range t.operations {
-		if err := t.operations[i].apply(e); err != nil {
-			op := &t.operations[i]
-			return nil, fmt.Errorf("transform: %s %s: %w", verbs[op.verb], op.place.pointer, err)
-		}
+	if err := t.change(e); err != nil {
+		return nil, err
 	}
 	dst = e.Append(dst)
 	if t.verify {
@@ -161,6 +158,17 @@ func (t *transform) apply(dst []byte, e *event.Event) ([]byte, error) {
 		}
 	}
 	return dst, nil
+}
+
+// change does the operations. It changes e, but not the memory that e shares.
+func (t *transform) change(e *event.Event) error {
+	for i := range t.operations {
+		if err := t.operations[i].apply(e); err != nil {
+			op := &t.operations[i]
+			return fmt.Errorf("transform: %s %s: %w", verbs[op.verb], op.place.pointer, err)
+		}
+	}
+	return nil
 }
 
 func (op *operation) apply(e *event.Event) error {
@@ -192,13 +200,17 @@ func parseTransform(c *collector, at string, raw json.RawMessage) *transform {
 	} else {
 		t.parseStep(c, at, raw)
 	}
-	if len(t.operations) > MaxOperations {
-		c.addf(at, fmt.Sprintf("the most is %d", MaxOperations), "has %d operations", len(t.operations))
-	}
+	t.bound(c, at)
 	if len(t.operations) == 0 {
 		return nil
 	}
 	return t
+}
+
+func (t *transform) bound(c *collector, at string) {
+	if len(t.operations) > MaxOperations {
+		c.addf(at, fmt.Sprintf("the most is %d", MaxOperations), "has %d operations", len(t.operations))
+	}
 }
 
 func (t *transform) parseStep(c *collector, at string, raw json.RawMessage) {
@@ -367,13 +379,27 @@ func parseSets(c *collector, at string, raw json.RawMessage) []operation {
 // maxPointerTokens bounds how deep a pointer leads.
 const maxPointerTokens = 32
 
-// parsePlace reads a pointer.
+// parsePlace reads a pointer to what can be changed.
 func parsePlace(c *collector, at string, raw json.RawMessage) (place, bool) {
 	s, ok := stringOf(raw)
 	if !ok {
 		c.add(at, "is "+kindOf(raw), "want a JSON pointer in a string")
 		return place{}, false
 	}
+	return changeablePlace(c, at, s)
+}
+
+func changeablePlace(c *collector, at, s string) (place, bool) {
+	p, ok := newPlace(c, at, s)
+	if ok && p.field == "id" {
+		c.add(at, "the id cannot be changed", "it is the idempotency key; rename and hash other fields")
+		return place{}, false
+	}
+	return p, ok
+}
+
+// newPlace reads a pointer to what can be read.
+func newPlace(c *collector, at, s string) (place, bool) {
 	tokens, ok := pointerTokens(s)
 	switch {
 	case !ok:
@@ -382,9 +408,6 @@ func parsePlace(c *collector, at string, raw json.RawMessage) (place, bool) {
 	case !slices.Contains(fields, tokens[0]):
 		c.addf(at, "an event has "+strings.Join(fields, ", ")+"; its own members are below /data",
 			"%s does not lead into an event", quote(s))
-		return place{}, false
-	case tokens[0] == "id":
-		c.add(at, "the id cannot be changed", "it is the idempotency key; rename and hash other fields")
 		return place{}, false
 	case len(tokens) > maxPointerTokens:
 		c.addf(at, fmt.Sprintf("the most is %d", maxPointerTokens), "leads %d levels deep", len(tokens))

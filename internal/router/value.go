@@ -55,6 +55,17 @@ type binding struct {
 	data, context object
 }
 
+// reset shows another event, or none, and keeps memory.
+func (b *binding) reset(e *event.Event) {
+	if b.event = e; e == nil {
+		b.data.reset(nil)
+		b.context.reset(nil)
+		return
+	}
+	b.data.reset(e.Data)
+	b.context.reset(e.Context)
+}
+
 func (b *binding) ResolveName(name string) (any, bool) { return b, name == "event" }
 func (b *binding) Parent() cel.Activation              { return nil }
 
@@ -306,8 +317,17 @@ func (o *object) Size() ref.Val {
 	return types.Int(len(o.members))
 }
 
-// Iterator implements traits.Iterable.
-func (o *object) Iterator() traits.Iterator { return o.full().Iterator() }
+// Iterator implements traits.Iterable. Names come in the order that they have in
+// the event: CEL's own maps have none, and an expression must give the same each
+// time.
+func (o *object) Iterator() traits.Iterator {
+	o.index()
+	keys := make([]ref.Val, len(o.members))
+	for i := range o.members {
+		keys[i] = types.String(o.members[i].key)
+	}
+	return types.NewRefValList(types.DefaultTypeAdapter, keys).Iterator()
+}
 
 func (o *object) ConvertToNative(t reflect.Type) (any, error) { return o.full().ConvertToNative(t) }
 func (o *object) ConvertToType(t ref.Type) ref.Val            { return o.full().ConvertToType(t) }

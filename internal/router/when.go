@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 	"regexp/syntax"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,7 +44,11 @@ const (
 )
 
 // condition is a compiled when. It is safe for concurrent use.
-type condition struct {
+type condition struct{ expression }
+
+// expression is a compiled expression over an event. It is safe for concurrent
+// use.
+type expression struct {
 	// program evaluates without bounds, events of at most unbounded bytes: for
 	// those the cost stays below maxCost whatever is in them. bounded counts
 	// what it does and is several times slower. Both decide by the event
@@ -52,6 +57,8 @@ type condition struct {
 	unbounded        int
 	// paths are what the expression reads of an event, for explanations.
 	paths []path
+	// constant is set if it reads nothing of an event.
+	constant bool
 }
 
 // path is one member of an event that an expression reads.
@@ -84,28 +91,38 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 })
 
 // compileCondition compiles a when, and returns nil after reporting a fault.
-func compileCondition(c *collector, at, source string) (cond *condition) {
-	// A document must not end the program. What fuzzing found so far is
-	// avoided; this is for what it has not.
-	defer func() {
-		if r := recover(); r != nil {
-			c.addf(at, "write it in another way", "the compiler of expressions failed: %v", r)
-			cond = nil
-		}
-	}()
+func compileCondition(c *collector, at, source string) *condition {
 	const want = "want a CEL expression that is true or false, such as event.data.total > 100"
 	if strings.TrimSpace(source) == "" {
 		c.add(at, "is empty", want+"; leave it out to want all")
 		return nil
 	}
+	cond := &condition{}
+	if !cond.compile(c, at, source, want, types.BoolKind) {
+		return nil
+	}
+	return cond
+}
+
+// compile compiles an expression whose value is of one of the kinds, and returns
+// false after reporting a fault. want says what would be right in its place.
+func (x *expression) compile(c *collector, at, source, want string, kinds ...types.Kind) (ok bool) {
+	// A document must not end the program. What fuzzing found so far is
+	// avoided; this is for what it has not.
+	defer func() {
+		if r := recover(); r != nil {
+			c.addf(at, "write it in another way", "the compiler of expressions failed: %v", r)
+			ok = false
+		}
+	}()
 	if len(source) > MaxExpression {
 		c.addf(at, fmt.Sprintf("the most is %d", MaxExpression), "has %d bytes", len(source))
-		return nil
+		return false
 	}
 	env, err := environment()
 	if err != nil {
 		c.add(at, "cannot be compiled: "+err.Error(), "")
-		return nil
+		return false
 	}
 	compiled, issues := env.Compile(source)
 	if issues.Err() != nil {
@@ -116,31 +133,33 @@ func compileCondition(c *collector, at, source string) (cond *condition) {
 			}
 			c.add(at, where+clip(e.Message, 300), wantFor(e.Message, want))
 		}
-		return nil
+		return false
 	}
-	if t := compiled.OutputType(); !t.IsExactType(types.BoolType) && !t.IsExactType(types.DynType) {
+	if t := compiled.OutputType(); t.Kind() != types.DynKind && !slices.Contains(kinds, t.Kind()) {
 		c.addf(at, want, "the expression is a %s", t)
-		return nil
+		return false
 	}
 	root := ast.NavigateAST(compiled.NativeRep())
 	if problem, want := checkRegexes(root); problem != "" {
 		c.add(at, problem, want)
-		return nil
+		return false
 	}
-	cond = &condition{}
-	if err := cond.plan(env, compiled); err != nil {
+	if err := x.plan(env, compiled); err != nil {
 		c.add(at, err.Error(), "make the expression simpler")
-		return nil
+		return false
 	}
 	collectPaths(root, func(p path) {
-		for _, have := range cond.paths {
+		for _, have := range x.paths {
 			if have.source == p.source {
 				return
 			}
 		}
-		cond.paths = append(cond.paths, p)
+		x.paths = append(x.paths, p)
 	})
-	return cond
+	x.constant = len(ast.MatchDescendants(root, func(e ast.NavigableExpr) bool {
+		return e.Kind() == ast.IdentKind && e.AsIdent() == "event"
+	})) == 0
+	return true
 }
 
 // wantFor says what would be right where the compiler's message does not.
@@ -159,7 +178,7 @@ func wantFor(message, otherwise string) string {
 }
 
 // plan makes the programs.
-func (c *condition) plan(env *cel.Env, compiled *cel.Ast) error {
+func (x *expression) plan(env *cel.Env, compiled *cel.Ast) error {
 	// The cost grows with the size of the event: search for the largest power
 	// of two at which it cannot get over the bound.
 	low, high := 0, bits.Len(largestEvent)
@@ -181,12 +200,12 @@ func (c *condition) plan(env *cel.Env, compiled *cel.Ast) error {
 	optimize := cel.EvalOptions(cel.OptOptimize)
 	var err error
 	if low > 0 {
-		c.unbounded = 1 << low
-		if c.program, err = env.Program(compiled, optimize); err != nil {
+		x.unbounded = 1 << low
+		if x.program, err = env.Program(compiled, optimize); err != nil {
 			return err
 		}
 	}
-	c.bounded, err = env.Program(compiled, optimize, cel.CostLimit(maxCost), cel.InterruptCheckFrequency(maxSteps))
+	x.bounded, err = env.Program(compiled, optimize, cel.CostLimit(maxCost), cel.InterruptCheckFrequency(maxSteps))
 	return err
 }
 
@@ -283,24 +302,10 @@ var errNotBool = errors.New("the expression is neither true nor false")
 // event.
 var errTooCostly = errors.New("it costs too much for this event")
 
-// eval evaluates the condition for an event of a size. An error means that it
-// has no value for this event: a member is missing or of another type, or the
-// cost got too high.
+// eval evaluates the condition, as expression.eval.
 func (c *condition) eval(b *binding, size int) (bool, error) {
-	var out ref.Val
-	var err error
-	if size <= c.unbounded {
-		out, _, err = c.program.Eval(b)
-	} else {
-		out, _, err = c.bounded.ContextEval(expired, b)
-	}
+	out, err := c.expression.eval(b, size)
 	if err != nil {
-		if cancelled, ok := errors.AsType[interpreter.EvalCancelledError](err); ok && cancelled.Cause == interpreter.CostLimitExceeded {
-			return false, errTooCostly
-		}
-		if errors.Is(err, interpreter.InterruptError{}) {
-			return false, errTooCostly
-		}
 		return false, err
 	}
 	matches, ok := out.(types.Bool)
@@ -308,4 +313,27 @@ func (c *condition) eval(b *binding, size int) (bool, error) {
 		return false, errNotBool
 	}
 	return bool(matches), nil
+}
+
+// eval evaluates the expression for an event of a size. An error means that it
+// has no value for this event: a member is missing or of another type, or the
+// cost got too high.
+func (x *expression) eval(b *binding, size int) (ref.Val, error) {
+	var out ref.Val
+	var err error
+	if size <= x.unbounded {
+		out, _, err = x.program.Eval(b)
+	} else {
+		out, _, err = x.bounded.ContextEval(expired, b)
+	}
+	if err != nil {
+		if cancelled, ok := errors.AsType[interpreter.EvalCancelledError](err); ok && cancelled.Cause == interpreter.CostLimitExceeded {
+			return nil, errTooCostly
+		}
+		if errors.Is(err, interpreter.InterruptError{}) {
+			return nil, errTooCostly
+		}
+		return nil, err
+	}
+	return out, nil
 }

@@ -43,12 +43,12 @@ type Client struct {
 }
 
 // New returns a client. It makes no call.
-func New(cfg aws.Config) *Client {
-	return &Client{region: cfg.Region, client: s3.NewFromConfig(cfg, func(o *s3.Options) {
+func New(cfg aws.Config, options ...func(*s3.Options)) *Client {
+	return &Client{region: cfg.Region, client: s3.NewFromConfig(cfg, append(options, func(o *s3.Options) {
 		o.HTTPClient = sdk.Watched(o.HTTPClient)
 		// An endpoint of one's own has no host for each bucket.
 		o.UsePathStyle = o.UsePathStyle || o.BaseEndpoint != nil
-	})}
+	})...)}
 }
 
 func (c *Client) subject(bucket, key string) sdk.Subject {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/budget"
 	"github.com/eventsluice/sluice/internal/connector/guard"
 	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/event"
@@ -51,10 +52,9 @@ type Config struct {
 	Destination string
 	// Retry bounds the attempts of an event. Default: guard.Patience.
 	Retry retry.Policy
-	// OnceAtMost makes a dead letter of an event that was written and not
-	// answered, at a destination that does not know duplicates. Default: it is
-	// tried again.
-	OnceAtMost bool
+	// Ambiguous is what becomes of an event that was written and not answered, at
+	// a destination that does not know duplicates. Default guard.AmbiguousDead.
+	Ambiguous guard.Ambiguous
 	// Concurrency is the most calls in flight, and never more than the
 	// connector's Limits.MaxConcurrency. Default 8.
 	Concurrency int
@@ -87,6 +87,9 @@ type Stage struct {
 	name        string
 	limits      connector.Limits
 	concurrency int
+	// budget is how many calls may be made at once, and how fast, as throttling has
+	// taught. It outlives a batch, as resume does.
+	budget *budget.Budget
 	// resume is when the destination may be called again: it has asked to be
 	// left alone until then, or is in trouble. Failures counts the calls in a row
 	// that failed whole, each with an event that was tried for the first time:
@@ -109,6 +112,9 @@ func New(conn connector.Connector, cfg Config, log *slog.Logger) (*Stage, error)
 	cfg.Retry = guard.Patience(cfg.Retry)
 	if p := cfg.Retry; p.MaxAttempts < 0 || p.BaseDelay < 0 || p.MaxDelay < p.BaseDelay {
 		return nil, fmt.Errorf("retry of %d attempts, from %v to %v, makes no sense", p.MaxAttempts, p.BaseDelay, p.MaxDelay)
+	}
+	if !cfg.Ambiguous.Known() {
+		return nil, fmt.Errorf("ambiguous is %q; retry or dead is right", cfg.Ambiguous)
 	}
 	if cfg.Concurrency < 0 {
 		return nil, fmt.Errorf("concurrency of %d makes no sense", cfg.Concurrency)
@@ -134,6 +140,7 @@ func (s *Stage) use(conn connector.Connector) {
 		s.concurrency = min(s.concurrency, most)
 	}
 	s.guard = guard.New(conn, s.concurrency+stuck, nil, s.log)
+	s.budget = budget.New(budget.Config{Calls: s.concurrency})
 }
 
 // Close closes the connector, after the last call has returned.
@@ -250,15 +257,15 @@ func (b *batch) turn() bool {
 // if no event is open.
 func (b *batch) next(now time.Time) (group []*item, due time.Time) {
 	var waiting map[string]bool // groups
-	limit := math.MaxInt
+	limit, open := math.MaxInt, b.opens()
 	for i := range b.items {
 		it := &b.items[i]
 		if !it.open || waiting[it.group] {
 			continue
 		}
 		ready := it.letter.NotBefore
-		if b.resume.After(ready) {
-			ready = b.resume
+		if open.After(ready) {
+			ready = open
 		}
 		if ready.After(now) {
 			if waiting == nil {
@@ -276,6 +283,14 @@ func (b *batch) next(now time.Time) (group []*item, due time.Time) {
 		group = append(group, it)
 	}
 	return group, due
+}
+
+// opens returns when the destination may be called again. It may be past.
+func (s *Stage) opens() time.Time {
+	if due := s.budget.Due(1); due.After(s.resume) {
+		return due
+	}
+	return s.resume
 }
 
 // hasRoom reports whether there is time for a call that begins then.
@@ -314,6 +329,9 @@ func (b *batch) send(group []*item) bool {
 		if len(calls) < len(plan.Calls) && !b.hasRoom(time.Now()) {
 			return false
 		}
+		if b.budget.Due(1).After(time.Now()) {
+			return true // the next turn waits for it
+		}
 		n := b.abreast(group, calls)
 		var over bool
 		if changed, over = b.call(group, calls[:n]); over {
@@ -327,7 +345,7 @@ func (b *batch) send(group []*item) bool {
 // abreast returns how many of the calls may be made at once: no two of them have
 // events of the same key, and a destination that fails gets one at a time.
 func (b *batch) abreast(group []*item, calls []connector.Call) int {
-	most := min(b.concurrency, len(calls))
+	most := min(b.budget.Calls(), len(calls))
 	if b.failures > 0 || most == 1 {
 		return 1
 	}
@@ -351,8 +369,14 @@ func (b *batch) call(group []*item, calls []connector.Call) (changed, over bool)
 	began := time.Now()
 	results := make([][]connector.Result, len(calls))
 	var under sync.WaitGroup
+	isProbe := b.failures >= inTrouble
 	for n := range calls {
-		under.Go(func() { results[n], _ = b.guard.Send(b.ctx, calls[n]) })
+		events := len(calls[n].Events)
+		b.budget.Begin(events)
+		under.Go(func() {
+			results[n], _ = b.guard.Send(b.ctx, calls[n])
+			b.budget.End(began, time.Now(), events, budget.Judge(results[n], isProbe))
+		})
 	}
 	under.Wait()
 	b.slowest = max(b.slowest, time.Since(began))
@@ -419,7 +443,7 @@ func (b *batch) settle(items []*item, results []connector.Result, called bool) (
 			if counted {
 				l.Attempts++
 			}
-			if guard.GivesUp(res.Class, l.Attempts, b.cfg.Retry, b.limits.Dedups || !b.cfg.OnceAtMost) {
+			if guard.GivesUp(res.Class, l.Attempts, b.cfg.Retry, b.limits.Dedups, b.cfg.Ambiguous) {
 				guard.Record(l, *res, counted, time.Time{})
 				it.open, it.fate = false, Dead
 				continue
@@ -474,7 +498,7 @@ func (b *batch) renew() bool {
 // hold says of the events that are still open how long they wait.
 func (b *batch) hold() {
 	now := time.Now()
-	floor := b.resume
+	floor := b.opens()
 	if b.refused {
 		floor = now.Add(b.cfg.RefusedWait/2 + rand.N(b.cfg.RefusedWait/2+1))
 	}

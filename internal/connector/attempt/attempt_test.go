@@ -108,7 +108,7 @@ func TestWhatBecomesOfEvents(t *testing.T) {
 		{name: "events that are too large together go in halves", events: "u1/a u1/b u2/c u2/d", conn: &deliverytest.Connector{Bounds: connector.Limits{MaxEvents: 4}},
 			script: script{"e1": is(tooLarge, ok), "e2": is(tooLarge, ok), "e3": is(tooLarge, tooLarge, ok), "e4": is(tooLarge, tooLarge, ok)},
 			want:   "delivered delivered delivered delivered", wantAttempts: []int{0, 0, 0, 0}, wantOrder: "e1 e2 e3 e4", wantCalls: 5},
-		{name: "a failure that passes is tried again here", events: "u1/a", script: script{"e1": is(retryable, throttled, ambiguous, ok)}, cfg: attempt.Config{Nap: 5 * time.Second},
+		{name: "a failure that passes is tried again here", events: "u1/a", script: script{"e1": is(retryable, throttled, ambiguous, ok)}, cfg: attempt.Config{Nap: 5 * time.Second, Ambiguous: "retry"},
 			want: "delivered", wantAttempts: []int{3}, wantOrder: "e1", wantCalls: 4},
 		{name: "later events of a key wait behind one that is tried again, others do not", events: "u1/a u1/b u2/c", script: script{"e1": is(retryable, ok)},
 			want: "delivered delivered delivered", wantAttempts: []int{1, 0, 0}, wantOrder: "e3 e1 e2", wantCalls: 4},
@@ -120,11 +120,13 @@ func TestWhatBecomesOfEvents(t *testing.T) {
 			want: "delivered waits waits", wantAttempts: []int{0, 0, 0}, wantOrder: "e1", wantCalls: 2},
 		{name: "of a call that was refused only what can never be accepted counts", events: "u1/a u2/b u3/c", conn: &deliverytest.Connector{Bounds: connector.Limits{MaxEvents: 3}},
 			script: script{"e1": is(auth), "e2": is(retryable), "e3": is(permanent)}, want: "waits waits dead", wantAttempts: []int{0, 0, 1}, wantCalls: 1},
-		{name: "an unknown fate is tried again unless it must not be", events: "u1/a", script: script{"e1": is(ambiguous, ok)},
-			want: "delivered", wantAttempts: []int{1}, wantOrder: "e1", wantCalls: 2},
-		{name: "an unknown fate is dead where it must not be tried again", events: "u1/a", script: script{"e1": is(ambiguous, ok)}, cfg: attempt.Config{OnceAtMost: true},
+		{name: "an unknown fate is dead", events: "u1/a", script: script{"e1": is(ambiguous, ok)},
 			want: "dead", wantAttempts: []int{1}, wantCalls: 1},
-		{name: "a destination that knows duplicates gets it again all the same", events: "u1/a", script: script{"e1": is(ambiguous, ok)}, cfg: attempt.Config{OnceAtMost: true},
+		{name: "an unknown fate is tried again where that was asked for", events: "u1/a", script: script{"e1": is(ambiguous, ok)}, cfg: attempt.Config{Ambiguous: "retry"},
+			want: "delivered", wantAttempts: []int{1}, wantOrder: "e1", wantCalls: 2},
+		{name: "an unknown fate is dead where it must not be tried again", events: "u1/a", script: script{"e1": is(ambiguous, ok)}, cfg: attempt.Config{Ambiguous: "dead"},
+			want: "dead", wantAttempts: []int{1}, wantCalls: 1},
+		{name: "a destination that knows duplicates gets it again all the same", events: "u1/a", script: script{"e1": is(ambiguous, ok)}, cfg: attempt.Config{Ambiguous: "dead"},
 			conn: &deliverytest.Connector{Bounds: connector.Limits{Dedups: true}}, want: "delivered", wantAttempts: []int{1}, wantOrder: "e1", wantCalls: 2},
 		{name: "an event that needs no call can be dead or dropped", events: "u1/never u2/drop u3/c",
 			conn: &deliverytest.Connector{Refuse: func(d connector.Delivery) (connector.Result, bool) {
@@ -538,9 +540,10 @@ func TestAConnectorThatBreaksItsContractLosesNothing(t *testing.T) {
 func TestAConfigThatMakesNoSenseIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]attempt.Config{
-		"no destination":        {},
-		"less than no attempts": {Destination: "crm", Retry: retry.Policy{MaxAttempts: -1}},
-		"a bound below base":    {Destination: "crm", Retry: retry.Policy{BaseDelay: time.Hour, MaxDelay: time.Minute}},
+		"no destination":         {},
+		"less than no attempts":  {Destination: "crm", Retry: retry.Policy{MaxAttempts: -1}},
+		"neither retry nor dead": {Destination: "crm", Ambiguous: "twice"},
+		"a bound below base":     {Destination: "crm", Retry: retry.Policy{BaseDelay: time.Hour, MaxDelay: time.Minute}},
 	} {
 		if _, err := attempt.New(&deliverytest.Connector{}, cfg, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%s: accepted", name)

@@ -166,7 +166,7 @@ func (h Harness) adapt(deliveries []connector.Delivery) []connector.Delivery {
 	if h.Adapt != nil {
 		for i := range deliveries {
 			h.Adapt(&deliveries[i].Event)
-			deliveries[i] = delivery(deliveries[i].Event)
+			deliveries[i] = deliveryOf(deliveries[i].Event)
 		}
 	}
 	return deliveries
@@ -196,10 +196,34 @@ func (b *bench) send(deliveries []connector.Delivery, plan connector.Plan) []con
 	return results
 }
 
-// deliver plans and sends.
+// deliver plans and sends. A call that is too large is split, as the delivery
+// loop does it, before the next one.
 func (b *bench) deliver(deliveries []connector.Delivery) []connector.Result {
 	b.t.Helper()
-	return b.send(deliveries, b.plan(deliveries))
+	results := make([]connector.Result, len(deliveries))
+	plan := b.plan(deliveries)
+	for _, done := range plan.Done {
+		results[done.Event] = done.Result
+	}
+	for _, call := range plan.Calls {
+		var split []int
+		for i, result := range b.sendCall(b.t.Context(), call) {
+			results[call.Events[i]] = result
+			if result.Class == connector.TooLarge && len(call.Events) > 1 {
+				split = append(split, call.Events[i])
+			}
+		}
+		for half := range slices.Chunk(split, max(1, (len(split)+1)/2)) {
+			some := make([]connector.Delivery, len(half))
+			for i, e := range half {
+				some[i] = deliveries[e]
+			}
+			for i, result := range b.deliver(some) {
+				results[half[i]] = result
+			}
+		}
+	}
+	return results
 }
 
 // checkResults holds results to the bounds of connector.Result.
@@ -307,8 +331,8 @@ func (h Harness) cannot(t *testing.T, s State) bool {
 	return ok
 }
 
-// delivery returns an event as the delivery loop hands it over.
-func delivery(e event.Event) connector.Delivery {
+// deliveryOf returns an event as the delivery loop hands it over.
+func deliveryOf(e event.Event) connector.Delivery {
 	return connector.Delivery{Event: e, Raw: e.Append(nil), Rule: "conformance", Attempt: 1}
 }
 

@@ -16,7 +16,7 @@ import (
 func Plain(n int) []connector.Delivery {
 	deliveries := make([]connector.Delivery, n)
 	for i := range deliveries {
-		deliveries[i] = delivery(event.Event{
+		deliveries[i] = deliveryOf(event.Event{
 			ID: uuid.Must(uuid.NewV7()).String(), Type: event.TypeTrack, Name: "button_clicked",
 			UserID: fmt.Sprintf("user-%d", i%3), AnonymousID: "anonymous-1",
 			Timestamp: "2026-11-23T10:00:00Z", ReceivedAt: "2026-11-23T10:00:00.125Z", Source: "web",
@@ -32,10 +32,10 @@ func Odd() []connector.Delivery {
 	full := func(change func(e *event.Event)) connector.Delivery {
 		d := Plain(1)[0]
 		change(&d.Event)
-		return delivery(d.Event)
+		return deliveryOf(d.Event)
 	}
 	return []connector.Delivery{
-		delivery(event.Event{ID: uuid.NewString(), Type: event.TypeTrack, Name: "only_name", ReceivedAt: "2026-11-23T10:00:00Z"}),
+		deliveryOf(event.Event{ID: uuid.NewString(), Type: event.TypeTrack, Name: "only_name", ReceivedAt: "2026-11-23T10:00:00Z"}),
 		full(func(e *event.Event) { e.ID = "order.created/1 " + e.ID }), // full stop, slash and space in the id
 		full(func(e *event.Event) { e.ID = "größe-" + e.ID }),
 		full(func(e *event.Event) { e.ID = strings.Repeat("i", 200) + e.ID }),

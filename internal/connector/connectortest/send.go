@@ -124,7 +124,7 @@ func testSend(t *testing.T, h Harness) {
 			for j := range batches[i] {
 				e := &batches[i][j].Event
 				e.UserID = fmt.Sprintf("sender-%d", i) // order is asked for within a key only
-				batches[i][j] = delivery(*e)
+				batches[i][j] = deliveryOf(*e)
 			}
 			wg.Go(func() { results[i] = b.deliver(batches[i]) })
 		}
@@ -202,7 +202,7 @@ func testStates(t *testing.T, h Harness) {
 		deliveries := b.plain(min(9, max(b.conn.Limits().MaxEvents, 3)))
 		bad := len(deliveries) / 2
 		deliveries[bad].Event.ID = BadID
-		deliveries[bad] = delivery(deliveries[bad].Event)
+		deliveries[bad] = deliveryOf(deliveries[bad].Event)
 		results := b.deliverAll(deliveries)
 		for i := range results {
 			if i == bad {

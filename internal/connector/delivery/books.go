@@ -50,6 +50,11 @@ type books struct {
 	spans     []*span // in the order of the stream
 	compactAt int
 	live      Counts
+	paused    *OperatorPause
+	// parkedSince is when each parked event was first seen. oldestParked is the
+	// one seen first, if that is known.
+	parkedSince  map[place]time.Time
+	oldestParked *place
 	// goneParked and goneDead are letters that the counts do not include any
 	// more and that are still in their queue. The next State names them.
 	goneParked, goneDead map[string]struct{}
@@ -66,7 +71,7 @@ const minCompact = 1024
 func newBooks(cfg *Config) *books {
 	return &books{
 		maxEvents: cfg.MaxPendingEvents, maxBytes: cfg.MaxPendingBytes, maxParked: cfg.MaxParked,
-		goneParked: map[string]struct{}{}, goneDead: map[string]struct{}{},
+		goneParked: map[string]struct{}{}, goneDead: map[string]struct{}{}, parkedSince: map[place]time.Time{},
 		compactAt: minCompact,
 		room:      make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 	}
@@ -79,15 +84,16 @@ func notify(c chan struct{}) {
 	}
 }
 
-// open takes over what was recovered.
-func (b *books) open(s State, parked, dead uint64) {
+// open takes over what was recovered: parked events, by when they were first seen,
+// and a number of dead ones.
+func (b *books) open(s State, parked map[place]time.Time, dead uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.position = s.Position
+	b.position, b.paused, b.parkedSince = s.Position, s.Paused, parked
 	b.base = tally{seen: s.Seen, skipped: s.Skipped, filtered: s.Filtered, delivered: s.Delivered, purged: s.Purged, replayed: s.Replayed}
 	b.live = Counts{
 		Seen: s.Seen, Skipped: s.Skipped, Filtered: s.Filtered, Delivered: s.Delivered,
-		Purged: s.Purged, Replayed: s.Replayed, Retrying: parked, Dead: dead,
+		Purged: s.Purged, Replayed: s.Replayed, Retrying: uint64(len(parked)), Dead: dead,
 	}
 }
 
@@ -205,16 +211,34 @@ func (b *books) leave(it *item) {
 		it.span = nil
 		return
 	}
-	b.live.Retrying--
-	b.goneParked[it.id.String()] = struct{}{}
+	b.unpark(it.id)
 	notify(b.room)
+}
+
+// park begins the wait of a parked event. b.mu is held.
+func (b *books) park(id place, seen time.Time) {
+	b.live.Retrying++
+	b.parkedSince[id] = seen
+	if b.oldestParked != nil && seen.Before(b.parkedSince[*b.oldestParked]) {
+		b.oldestParked = &id
+	}
+}
+
+// unpark ends it. b.mu is held.
+func (b *books) unpark(id place) {
+	b.live.Retrying--
+	b.goneParked[id.String()] = struct{}{}
+	delete(b.parkedSince, id)
+	if b.oldestParked != nil && *b.oldestParked == id {
+		b.oldestParked = nil
+	}
 }
 
 // parked accounts for events that are durable in the parked queue now.
 func (b *books) parked(items []*item) {
 	for _, it := range items {
 		if it.span != nil {
-			b.live.Retrying++
+			b.park(it.id, it.firstSeen)
 			b.release(it.span)
 			it.span = nil
 		}
@@ -232,10 +256,9 @@ func (b *books) buried(items []*item) {
 // vanished accounts for a parked letter that somebody has deleted.
 func (b *books) vanished(id place) {
 	b.mu.Lock()
-	b.live.Retrying--
+	b.unpark(id)
 	b.live.Purged++
 	b.at(id.position).purged++
-	b.goneParked[id.String()] = struct{}{}
 	b.mu.Unlock()
 	notify(b.dirty)
 	notify(b.room)
@@ -274,6 +297,7 @@ func (b *books) state() State {
 	s := State{
 		Position: b.position, Seen: b.base.seen, Skipped: b.base.skipped, Filtered: b.base.filtered,
 		Delivered: b.base.delivered, Purged: b.base.purged, Replayed: b.base.replayed,
+		Paused: b.paused,
 	}
 	for id := range b.goneParked {
 		s.Settled.Parked = append(s.Settled.Parked, id)
@@ -320,14 +344,31 @@ func (b *books) counts() Counts {
 	return b.live
 }
 
-// oldest returns when the oldest event in memory was stored.
-func (b *books) oldest() time.Time {
+// oldest returns when the oldest event in memory was stored, and when the oldest
+// parked one was first seen. Looking for the latter takes a while, but only after
+// the last one found has left.
+func (b *books) oldest() (fresh, parked time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range b.spans {
 		if s.pending > 0 {
-			return s.storedAt
+			fresh = s.storedAt
+			break
 		}
 	}
-	return time.Time{}
+	if b.oldestParked == nil {
+		for id, seen := range b.parkedSince {
+			if parked.IsZero() || seen.Before(parked) {
+				parked, b.oldestParked = seen, &id
+			}
+		}
+		return fresh, parked
+	}
+	return fresh, b.parkedSince[*b.oldestParked]
+}
+
+func (b *books) isPaused() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.paused != nil
 }

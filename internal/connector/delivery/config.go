@@ -24,13 +24,7 @@ const (
 
 // Ambiguous is what happens to an event whose delivery was written and not
 // answered, at a destination that does not know duplicates.
-type Ambiguous string
-
-// The ways to treat an ambiguous outcome.
-const (
-	AmbiguousRetry Ambiguous = "retry"
-	AmbiguousDead  Ambiguous = "dead"
-)
+type Ambiguous = guard.Ambiguous
 
 // Config says how a destination is delivered to. The zero value of every field
 // but Destination takes its default.
@@ -38,29 +32,36 @@ type Config struct {
 	// Destination is the name of the destination. Required.
 	Destination string
 	// Retry bounds the attempts of an event. Default: those of guard.Patience,
-	// about 25 hours. Attempts are only those made for the event: while the
+	// more than a day. Attempts are only those made for the event: while the
 	// whole destination is in trouble (see gate) events wait without using up
 	// any.
 	Retry retry.Policy
 	// Concurrency is the most calls in flight. Default 8, and never more than
-	// the connector's Limits.MaxConcurrency.
+	// the connector's Limits.MaxConcurrency. While the destination throttles there
+	// are fewer, see package budget.
 	Concurrency int
 	// Rate is the most events per second, Burst the most at once. Zero is no
-	// bound; the default Burst is one second's worth, at least 1.
+	// bound; the default Burst is one second's worth, at least 1. While the
+	// destination throttles it is less, see package budget.
 	Rate  rate.Limit
 	Burst int
 	// Start is where a new destination begins. Default StartOldest.
 	Start Start
 	// Ambiguous is what to do after an ambiguous outcome if the connector's
 	// Limits say that the destination does not deduplicate. Default
-	// AmbiguousRetry.
+	// guard.AmbiguousDead.
 	Ambiguous Ambiguous
 	// MaxPendingEvents and MaxPendingBytes bound the events in memory that
 	// wait for their first attempt. When one is reached, reading stops. A
 	// single entry of the stream may exceed them. Defaults 16,384 and 16 MiB.
+	//
+	// A destination whose connector has Limits.Linger holds its share of this
+	// memory most of the time. Its events wait no longer once the share is full,
+	// so that calls may carry less than Limits.MaxEvents where that times the
+	// Concurrency is more than the share.
 	MaxPendingEvents int
 	MaxPendingBytes  int
-	// MaxParked bounds the index of parked events in memory, about 200 bytes
+	// MaxParked bounds the index of parked events in memory, about 250 bytes
 	// each. When it is reached, reading stops and events wait on the stream;
 	// those in memory at that time may still be parked. Default 10,000.
 	MaxParked int
@@ -95,9 +96,6 @@ func (c Config) withDefaults() Config {
 	if c.Start == "" {
 		c.Start = StartOldest
 	}
-	if c.Ambiguous == "" {
-		c.Ambiguous = AmbiguousRetry
-	}
 	if c.CommitInterval == 0 {
 		c.CommitInterval = 200 * time.Millisecond
 	}
@@ -125,8 +123,7 @@ func (c Config) Validate() error {
 	bad(c.Rate < 0, "rate.per_second is %v; it cannot be negative", float64(c.Rate))
 	bad(c.Burst < 0, "rate.burst is %d; at least 1 is right", c.Burst)
 	bad(c.Start != "" && c.Start != StartOldest && c.Start != StartNow, "start is %q; oldest or now is right", c.Start)
-	bad(c.Ambiguous != "" && c.Ambiguous != AmbiguousRetry && c.Ambiguous != AmbiguousDead,
-		"ambiguous is %q; retry or dead is right", c.Ambiguous)
+	bad(!c.Ambiguous.Known(), "ambiguous is %q; retry or dead is right", c.Ambiguous)
 	bad(c.MaxPendingEvents < 0, "the bound of pending events is %d; at least 1 is right", c.MaxPendingEvents)
 	bad(c.MaxPendingBytes < 0, "the bound of pending bytes is %d; at least 1 is right", c.MaxPendingBytes)
 	bad(c.MaxParked < 0, "the bound of parked events is %d; at least 1 is right", c.MaxParked)

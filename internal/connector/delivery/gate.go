@@ -29,16 +29,21 @@ import (
 // not wait longer than 40 ms for a probe either.
 //
 // After a refusal of credentials nothing counts as an attempt at all.
+//
+// An operator can close it too (stop). Then there are no probes, whatever else
+// closes or opens it meanwhile, until the operator opens it (resume).
 type gate struct {
 	policy retry.Policy
 
-	mu     sync.Mutex
-	cause  cause
-	why    string // the destination's words
-	since  time.Time
-	until  time.Time // no probe before
-	failed int       // probes in a row that failed
-	streak int
+	mu sync.Mutex
+	// stopped is why and since when an operator has closed it; nil if not.
+	stopped *OperatorPause
+	cause   cause
+	why     string // the destination's words
+	since   time.Time
+	until   time.Time // no probe before
+	failed  int       // probes in a row that failed
+	streak  int
 	// probing is true while a probe is out; fresh is whether the last one
 	// carried an event that had not been tried before.
 	probing, fresh bool
@@ -102,6 +107,8 @@ func (g *gate) ask(now time.Time, hasFresh bool) turn {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
+	case g.stopped != nil:
+		return turn{kind: wait, changed: g.changed}
 	case g.cause == open:
 		return turn{kind: pass}
 	case g.probing:
@@ -122,10 +129,25 @@ func (g *gate) waits(n int) {
 	g.freshWaiting += n
 }
 
-func (g *gate) isOpen() bool {
+// lets reports whether a call may be made now, by one who was let through before.
+func (g *gate) lets(isProbe bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.cause == open
+	return g.stopped == nil && (isProbe || g.cause == open)
+}
+
+// stop closes the gate for an operator, or opens it if p is nil.
+func (g *gate) stop(p *OperatorPause) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.stopped = p
+	g.news()
+}
+
+// news wakes those who wait. g.mu is held.
+func (g *gate) news() {
+	close(g.changed)
+	g.changed = make(chan struct{})
 }
 
 // verdict is what a call says about the destination as a whole.
@@ -175,8 +197,7 @@ func (g *gate) report(v verdict, wasProbe bool, now time.Time) {
 			return
 		}
 	}
-	close(g.changed)
-	g.changed = make(chan struct{})
+	g.news()
 }
 
 // fail returns whether anything changed for those who wait.
@@ -232,19 +253,22 @@ func (g *gate) wake(now time.Time) {
 		return
 	}
 	g.until = now
-	close(g.changed)
-	g.changed = make(chan struct{})
+	g.news()
 }
 
 // pause describes a closed gate.
 type pause struct {
 	reason, why  string
 	since, until time.Time
+	byOperator   bool
 }
 
 func (g *gate) paused() (p pause, closed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if p := g.stopped; p != nil {
+		return pause{reason: "paused by an operator", why: p.Reason, since: p.Since, byOperator: true}, true
+	}
 	return pause{reason: causes[g.cause], why: g.why, since: g.since, until: g.until}, g.cause != open
 }
 

@@ -149,7 +149,7 @@ func ids(letters []deadletter.Letter) []string {
 // commit saves the State and deletes the letters that it names.
 func (k *keeper) commit(ctx context.Context) error {
 	s := k.r.books.state()
-	if s.Position == k.saved.Position && len(s.Settled.Parked)+len(s.Settled.Dead) == 0 &&
+	if s.Position == k.saved.Position && s.Paused == k.saved.Paused && len(s.Settled.Parked)+len(s.Settled.Dead) == 0 &&
 		len(k.saved.Settled.Parked)+len(k.saved.Settled.Dead) == 0 {
 		return nil
 	}

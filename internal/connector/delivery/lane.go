@@ -17,6 +17,8 @@ type lane struct {
 	r     *Runner
 	fresh []*item // not tried yet, in the order of the stream
 	holds holds
+	// hurried is how many of the fresh events an operator has woken.
+	hurried int
 	// deliveries is the memory of the last plan.
 	deliveries []connector.Delivery
 
@@ -81,7 +83,21 @@ func (l *lane) takeIn() {
 	}
 	if in.wake {
 		l.holds.wake(time.Now())
+		l.hurried = len(l.fresh)
 	}
+}
+
+// ripe reports whether fresh events may go now, or else when: they wait for a
+// group to be full, but not longer than the connector wants.
+func (l *lane) ripe(now time.Time) (ripe bool, at time.Time) {
+	switch {
+	case len(l.fresh) == 0:
+		return false, time.Time{}
+	case l.r.limits.Linger <= 0, l.hurried > 0, len(l.fresh) >= l.r.groupLimit, l.r.crowded.Load():
+		return true, time.Time{}
+	}
+	at = l.fresh[0].firstSeen.Add(l.r.limits.Linger)
+	return !at.After(now), at
 }
 
 // run delivers until ctx is done. calls bounds the calls in flight then, and
@@ -99,24 +115,28 @@ func (l *lane) run(ctx, calls context.Context) error {
 		var changed <-chan struct{}
 		next := l.holds.next()
 		due := next != nil && !next.letters[0].due.After(now)
-		if len(l.fresh) > 0 || due {
-			t := l.r.gate.ask(now, len(l.fresh) > 0)
+		ripe, ripeAt := l.ripe(now)
+		if ripe || due {
+			t := l.r.gate.ask(now, ripe)
 			if t.kind != wait {
-				if err := l.turn(ctx, calls, t, due); err != nil {
+				if err := l.turn(ctx, calls, t, ripe, due); err != nil {
 					return err
 				}
 				continue
 			}
 			until, changed = t.until, t.changed
-		} else if next != nil {
-			until = next.letters[0].due
+		} else {
+			until = ripeAt
+			if next != nil && (until.IsZero() || next.letters[0].due.Before(until)) {
+				until = next.letters[0].due
+			}
 		}
 		if until.IsZero() {
 			timer.Stop()
 		} else {
 			timer.Reset(until.Sub(now))
 		}
-		if len(l.fresh) > 0 {
+		if ripe {
 			l.r.gate.waits(1)
 		}
 		select {
@@ -125,14 +145,15 @@ func (l *lane) run(ctx, calls context.Context) error {
 		case <-timer.C:
 		case <-ctx.Done():
 		}
-		if len(l.fresh) > 0 {
+		if ripe {
 			l.r.gate.waits(-1)
 		}
 	}
 }
 
-// turn delivers one group of events.
-func (l *lane) turn(ctx, calls context.Context, t turn, due bool) error {
+// turn delivers one group of events: fresh ones if they are ripe, parked ones if
+// they are due.
+func (l *lane) turn(ctx, calls context.Context, t turn, ripe, due bool) error {
 	isProbe := t.kind == probe
 	limit := l.r.groupLimit
 	if isProbe {
@@ -140,7 +161,7 @@ func (l *lane) turn(ctx, calls context.Context, t turn, due bool) error {
 	}
 	var group []*item
 	var err error
-	if due && !(isProbe && t.fresh && len(l.fresh) > 0) {
+	if due && !(isProbe && t.fresh && ripe) {
 		group, err = l.takeDue(calls, limit)
 	} else {
 		group, err = l.takeFresh(calls, limit)
@@ -171,6 +192,7 @@ func (l *lane) takeFresh(ctx context.Context, limit int) ([]*item, error) {
 			group = append(group, it)
 		}
 	}
+	l.hurried = max(0, l.hurried-n)
 	clear(l.fresh[:n])
 	l.fresh = l.fresh[n:] // not moved: there may be thousands, and one at a time is taken
 	return group, l.parkBehind(ctx, behind)

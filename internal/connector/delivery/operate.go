@@ -72,6 +72,27 @@ func (r *Runner) Purge(ctx context.Context, o deadletter.Order, report func(dead
 // of them deal with the same letter. What is done has been saved when it
 // returns.
 func (r *Runner) operate(ctx context.Context, o deadletter.Order, report func(deadletter.Progress), act func(context.Context, []deadletter.Letter) error) (p deadletter.Progress, err error) {
+	err = r.alone(ctx, r.operator, func(ctx context.Context) error {
+		p, err = deadletter.Walk(ctx, present{r.store.Dead(), r}, o, report, func(ctx context.Context, letters []deadletter.Letter) (int, error) {
+			if err := act(ctx, letters); err != nil {
+				return 0, err
+			}
+			return len(letters), nil
+		})
+		if p.Done > 0 {
+			if flushErr := r.keeper.do(ctx, &request{flush: true}); err == nil {
+				err = flushErr
+			}
+		}
+		return err
+	})
+	return p, err
+}
+
+// alone does something that needs the runner to run, once it has recovered and
+// nobody else holds the place. It ends with the runner at the latest, and then
+// with a fault.Unavailable.
+func (r *Runner) alone(ctx context.Context, held chan struct{}, do func(context.Context) error) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stopped := fault.New(fault.Unavailable, "destination %s is not running", r.cfg.Destination)
@@ -90,31 +111,54 @@ func (r *Runner) operate(ctx context.Context, o deadletter.Order, report func(de
 	select {
 	case <-r.ready:
 	case <-ctx.Done():
-		return p, ctx.Err()
+		return ctx.Err()
 	}
 	select {
 	case <-r.done:
-		return p, stopped
+		return stopped
 	default:
 	}
 	select {
-	case r.operator <- struct{}{}:
-		defer func() { <-r.operator }()
+	case held <- struct{}{}:
+		defer func() { <-held }()
 	case <-ctx.Done():
-		return p, ctx.Err()
+		return ctx.Err()
 	}
-	p, err = deadletter.Walk(ctx, present{r.store.Dead(), r}, o, report, func(ctx context.Context, letters []deadletter.Letter) (int, error) {
-		if err := act(ctx, letters); err != nil {
-			return 0, err
-		}
-		return len(letters), nil
+	return do(ctx)
+}
+
+// Pause makes no calls from now on, no probes either, until Resume; those in
+// flight end. Reading goes on within its bounds. The reason is kept, and may be
+// empty.
+//
+// When it returns nil the pause is durable: a new process begins with it. After an
+// error the calls are paused all the same, if the runner runs, and the pause may
+// or may not be durable.
+func (r *Runner) Pause(ctx context.Context, reason string) error {
+	return r.alone(ctx, r.switching, func(ctx context.Context) error {
+		p := &OperatorPause{Reason: deadletter.Clip(reason, maxReason), Since: time.Now()}
+		r.gate.stop(p)
+		return r.keeper.do(ctx, &request{account: func(b *books) { b.paused = p }, flush: true})
 	})
-	if p.Done > 0 {
-		if flushErr := r.keeper.do(ctx, &request{flush: true}); err == nil {
-			err = flushErr
+}
+
+// maxReason bounds the reason of a pause, in bytes.
+const maxReason = 1 << 10
+
+// Resume ends a Pause, and wakes the destination (see Wake) whether there was one
+// or not. When it returns nil that is durable; after an error the pause stands,
+// and may or may not be over for a new process.
+func (r *Runner) Resume(ctx context.Context) error {
+	return r.alone(ctx, r.switching, func(ctx context.Context) error {
+		if r.books.isPaused() {
+			if err := r.keeper.do(ctx, &request{account: func(b *books) { b.paused = nil }, flush: true}); err != nil {
+				return err
+			}
 		}
-	}
-	return p, err
+		r.gate.stop(nil)
+		r.Wake()
+		return nil
+	})
 }
 
 // strike takes letters out of the account of the dead.
@@ -160,7 +204,7 @@ func (r *Runner) repark(ctx context.Context, letters []deadletter.Letter) error 
 		account: func(b *books) {
 			for i := range letters {
 				b.live.Dead--
-				b.live.Retrying++
+				b.park(places[i], letters[i].FirstSeen)
 				b.goneDead[letters[i].ID] = struct{}{}
 				// The lane has it from here, also if nobody waits for the
 				// outcome of the replay any more.

@@ -146,12 +146,14 @@ func (r *Runner) enqueue(ctx context.Context, entry *stream.Entry, in *intake) e
 		it.read()
 	}
 	for !r.books.admit(s) {
+		r.crowd()
 		select {
 		case <-r.books.room:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+	r.crowded.Store(false)
 	for i := range items {
 		l := r.laneOf(items[i].key)
 		l.scratch = append(l.scratch, &items[i])
@@ -160,6 +162,16 @@ func (r *Runner) enqueue(ctx context.Context, entry *stream.Entry, in *intake) e
 		l.give()
 	}
 	return nil
+}
+
+// crowd says that there is no room to read on: no lane waits for more events.
+func (r *Runner) crowd() {
+	if r.limits.Linger <= 0 || r.crowded.Swap(true) {
+		return
+	}
+	for _, l := range r.lanes {
+		notify(l.news)
+	}
 }
 
 func (r *Runner) laneOf(key string) *lane {

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"time"
 
 	"github.com/eventsluice/sluice/internal/deadletter"
 )
@@ -20,7 +21,7 @@ func (r *Runner) recover(ctx context.Context) (after uint64, err error) {
 	if err := r.remove(ctx, r.store.Dead(), s.Settled.Dead); err != nil {
 		return 0, err
 	}
-	parked := map[string]keyed{}
+	parked, since := map[string]keyed{}, map[place]time.Time{}
 	err = r.sweep(ctx, r.store.Parked(), func(l *deadletter.Letter) (keep bool) {
 		if l.Position > s.Position {
 			return false
@@ -36,6 +37,7 @@ func (r *Runner) recover(ctx context.Context) (after uint64, err error) {
 			key = l.ID
 		}
 		parked[l.ID] = keyed{key: key, waiting: waiting{id: id, attempts: l.Attempts, due: l.NotBefore}}
+		since[id] = l.FirstSeen
 		return true
 	})
 	if err != nil {
@@ -58,9 +60,10 @@ func (r *Runner) recover(ctx context.Context) (after uint64, err error) {
 	for _, k := range parked {
 		r.laneOf(k.key).holds.put(k.key, k.waiting)
 	}
+	r.gate.stop(s.Paused)
 	r.keeper.saved = s
 	r.position.Store(s.Position)
-	r.books.open(s, uint64(len(parked)), dead)
+	r.books.open(s, since, dead)
 	return s.Position, r.check(ctx, s)
 }
 

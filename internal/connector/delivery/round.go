@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/budget"
 	"github.com/eventsluice/sluice/internal/connector/guard"
 )
 
@@ -78,7 +79,7 @@ func (d *round) end() {
 
 // mayCall reports whether another call may be made in this round.
 func (d *round) mayCall() bool {
-	return !d.halted && d.stop.Err() == nil && (d.isProbe || d.r.gate.isOpen())
+	return !d.halted && d.stop.Err() == nil && d.r.gate.lets(d.isProbe)
 }
 
 // putBack keeps events for later. Parked ones are still in their hold.
@@ -228,21 +229,21 @@ func pick(items []*item, indexes []int) []*item {
 // and whether keys became held or events went back.
 func (d *round) callOne(items []*item, c connector.Call) (split []*item, changed bool, err error) {
 	r := d.r
-	if r.limiter != nil {
-		for left := len(items); left > 0; left -= r.cfg.Burst {
-			if r.limiter.WaitN(d.stop, min(left, r.cfg.Burst)) != nil {
-				d.putBack(items)
-				return nil, true, nil //nolint:nilerr // it says that the runner stops, which is no failure
-			}
-		}
-		if !d.mayCall() {
-			d.putBack(items)
-			return nil, true, nil
-		}
+	began, err := r.budget.Take(d.stop, len(items))
+	if err != nil {
+		d.putBack(items)
+		return nil, true, nil //nolint:nilerr // it says that the runner stops, which is no failure
+	}
+	if !d.mayCall() { // the gate may have closed meanwhile
+		r.budget.Return(len(items))
+		d.putBack(items)
+		return nil, true, nil
 	}
 	ctx, span := r.beginSpan(d.calls, items)
 	results, returned := r.guard.Send(ctx, c)
 	endSpan(span, results)
+	ended := time.Now()
+	r.budget.End(began, ended, len(items), budget.Judge(results, d.isProbe))
 	if !returned {
 		d.deliveries = nil // the connector still has it
 	}
@@ -250,12 +251,12 @@ func (d *round) callOne(items []*item, c connector.Call) (split []*item, changed
 		// It ended because we did, and its failures mean nothing.
 		return nil, true, d.calls.Err()
 	}
-	r.stats.count(results)
+	r.stats.count(results, began, ended)
 	v := judge(items, results)
 	if v.outcome != answered {
 		r.stats.fault(v.why)
 	}
-	d.r.gate.report(v, d.isProbe, time.Now())
+	d.r.gate.report(v, d.isProbe, ended)
 	d.isProbe = false
 	return d.settle(items, results, true)
 }
@@ -349,5 +350,5 @@ func (d *round) postpone(it *item, now time.Time) {
 // givesUp reports whether an event becomes a dead letter after a result that
 // did not settle it.
 func (r *Runner) givesUp(attempts int, c connector.Class) bool {
-	return guard.GivesUp(c, attempts, r.cfg.Retry, r.limits.Dedups || r.cfg.Ambiguous != AmbiguousDead)
+	return guard.GivesUp(c, attempts, r.cfg.Retry, r.limits.Dedups, r.cfg.Ambiguous)
 }

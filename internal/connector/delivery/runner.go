@@ -12,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/budget"
 	"github.com/eventsluice/sluice/internal/connector/guard"
 	"github.com/eventsluice/sluice/internal/fault"
 )
@@ -50,15 +51,18 @@ type Runner struct {
 	gate     *gate
 	keeper   *keeper
 	lanes    []*lane
-	limiter  *rate.Limiter // nil without a rate
+	budget   *budget.Budget
 	stats    stats
 	position atomic.Uint64
-	started  atomic.Bool
+	// crowded is true while there is no room to read on: what lingers goes.
+	crowded atomic.Bool
+	started atomic.Bool
 	// ready is closed when the runner has recovered, done when it has ended;
 	// ended is why, set before done is closed.
 	ready, done chan struct{}
 	ended       error
 	operator    chan struct{} // held by the one operation on dead letters
+	switching   chan struct{} // held by the one Pause or Resume
 }
 
 // New returns a Runner. It starts nothing; the connector remains the caller's
@@ -77,13 +81,16 @@ func New(s Stream, store Store, conn connector.Connector, route func() Route, cf
 		limits: limits, groupLimit: max(1, limits.MaxEvents),
 		route: route, cfg: cfg, log: log,
 		books: newBooks(&cfg), gate: newGate(cfg.Retry),
-		ready: make(chan struct{}), done: make(chan struct{}), operator: make(chan struct{}, 1),
+		ready: make(chan struct{}), done: make(chan struct{}), operator: make(chan struct{}, 1), switching: make(chan struct{}, 1),
 	}
+	r.stats.since = time.Now()
 	r.guard = guard.New(conn, 2*cfg.Concurrency, r.stats.addStuck, log)
+	allowed := budget.Config{Calls: cfg.Concurrency}
 	if cfg.Rate != rate.Inf {
-		r.limiter = rate.NewLimiter(cfg.Rate, cfg.Burst)
+		allowed.Rate, allowed.Burst = float64(cfg.Rate), cfg.Burst
 		r.groupLimit = min(r.groupLimit, cfg.Burst)
 	}
+	r.budget = budget.New(allowed)
 	r.keeper = &keeper{r: r, requests: make(chan *request, cfg.Concurrency), stop: make(chan struct{})}
 	for range cfg.Concurrency {
 		r.lanes = append(r.lanes, newLane(r))
@@ -164,7 +171,8 @@ func (r *Runner) Counts() Counts { return r.books.counts() }
 func (r *Runner) Position() uint64 { return r.position.Load() }
 
 // Wake makes the next attempt of everything that waits due now: parked events,
-// and the probe of a destination that is paused or in trouble.
+// those that linger, and the probe of a destination that is in trouble. A pause by
+// an operator stays.
 func (r *Runner) Wake() {
 	r.gate.wake(time.Now())
 	for _, l := range r.lanes {

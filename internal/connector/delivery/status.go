@@ -3,10 +3,12 @@ package delivery
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/budget"
 )
 
 // The states of a runner.
@@ -15,7 +17,8 @@ const (
 	Starting = "starting"
 	Running  = "running"
 	// Paused: calls are held back, but for a probe at a time, because the
-	// destination as a whole is in trouble.
+	// destination as a whole is in trouble; or there are none at all, because an
+	// operator has paused it.
 	Paused  = "paused"
 	Stopped = "stopped"
 )
@@ -28,6 +31,8 @@ type Status struct {
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since,omitzero"`
 	Until  time.Time `json:"until,omitzero"`
+	// PausedByOperator: it stays paused until an operator resumes it.
+	PausedByOperator bool `json:"paused_by_operator,omitempty"`
 	// LastError is the newest failure, of a call, of the store or of the
 	// stream; it may be long over.
 	LastError   string    `json:"last_error,omitempty"`
@@ -37,11 +42,23 @@ type Status struct {
 	Calls    uint64            `json:"calls"`
 	Attempts uint64            `json:"attempts"`
 	Results  map[string]uint64 `json:"results,omitempty"`
+	// Rate is how many events per second were delivered over the last minute.
+	Rate float64 `json:"rate"`
+	// SuccessShare is the part, from 0 to 1, of the newest thousand results or two
+	// that settled their event; nil without any.
+	SuccessShare *float64 `json:"success_share,omitempty"`
+	// Latency is how long the newest 512 calls took; nil without any.
+	Latency *Latency `json:"call_latency,omitempty"`
+	// Budget is what the destination gets at most, as its throttling has taught.
+	Budget budget.Status `json:"budget"`
 	// Position is that of the saved State.
 	Position uint64 `json:"position"`
 	// OldestWaiting is when the oldest event that waits in memory for its
 	// first attempt was stored; zero if none waits.
 	OldestWaiting time.Time `json:"oldest_waiting,omitzero"`
+	// OldestUnsettled is the same of all events that wait, parked ones included;
+	// those count since the runner has read them.
+	OldestUnsettled time.Time `json:"oldest_unsettled,omitzero"`
 	// Stuck is the number of calls that did not return when their time was
 	// over.
 	Stuck int `json:"stuck,omitempty"`
@@ -50,19 +67,30 @@ type Status struct {
 	Residual int64 `json:"residual,omitempty"`
 }
 
+// Latency is of calls, in seconds.
+type Latency struct {
+	P50 float64 `json:"p50_seconds"`
+	P99 float64 `json:"p99_seconds"`
+}
+
 // Status returns how the destination is at this moment.
 func (r *Runner) Status() Status {
 	s := r.stats.status()
 	s.State = Running
 	s.Position = r.position.Load()
-	s.OldestWaiting = r.books.oldest()
+	s.Budget = r.budget.Status()
+	fresh, parked := r.books.oldest()
+	s.OldestWaiting, s.OldestUnsettled = fresh, fresh
+	if fresh.IsZero() || !parked.IsZero() && parked.Before(fresh) {
+		s.OldestUnsettled = parked
+	}
 	select {
 	case <-r.ready:
 	default:
 		s.State = Starting
 	}
 	if p, closed := r.gate.paused(); closed {
-		s.State, s.Reason, s.Since, s.Until = Paused, p.reason, p.since, p.until
+		s.State, s.Reason, s.Since, s.Until, s.PausedByOperator = Paused, p.reason, p.since, p.until, p.byOperator
 		if p.why != "" {
 			s.Reason += ": " + p.why
 		}
@@ -89,18 +117,85 @@ type stats struct {
 	residual        int64
 	lastError       string
 	lastErrorAt     time.Time
+
+	since time.Time // the beginning
+	// delivered are the events of the last minute, in slots; good of all are those
+	// that were settled, of the newest results.
+	delivered [rateSlots]slot
+	good, all int
+	// took is how long the newest calls took, each at its number modulo the length.
+	took [512]time.Duration
 }
 
-func (s *stats) count(results []connector.Result) {
+// slot counts what happened in one stretch of time, by its number since 1970.
+type slot struct {
+	number int64
+	events int
+}
+
+const (
+	slotTime  = 5 * time.Second
+	rateSlots = int64(time.Minute / slotTime)
+	// recent results are so many, or twice that.
+	recent = 1000
+)
+
+func (s *stats) count(results []connector.Result, began, ended time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.took[s.calls%uint64(len(s.took))] = ended.Sub(began)
 	s.calls++
 	s.attempts += uint64(len(results))
+	delivered := 0
 	for i := range results {
-		if c := int(results[i].Class); c < classes {
-			s.results[c]++
+		class := results[i].Class
+		if int(class) < classes {
+			s.results[class]++
+		}
+		if class.Settled() {
+			s.good++
+			if class != connector.Dropped {
+				delivered++
+			}
 		}
 	}
+	if s.all += len(results); s.all >= 2*recent {
+		s.good, s.all = int(int64(s.good)*recent/int64(s.all)), recent
+	}
+	number := ended.UnixNano() / int64(slotTime)
+	now := &s.delivered[number%rateSlots]
+	if now.number != number {
+		*now = slot{number: number}
+	}
+	now.events += delivered
+}
+
+// rate returns how many events were delivered per second, over the slots that the
+// minute has begun and ended in. s.mu is held.
+func (s *stats) rate(now time.Time) float64 {
+	number := now.UnixNano() / int64(slotTime)
+	n := 0
+	for _, slot := range s.delivered {
+		if slot.number > number-rateSlots {
+			n += slot.events
+		}
+	}
+	covered := now.Sub(time.Unix(0, (number-rateSlots+1)*int64(slotTime)))
+	if age := now.Sub(s.since); age < covered {
+		covered = max(age, time.Second)
+	}
+	return float64(n) / covered.Seconds()
+}
+
+// latency returns nil without a call. s.mu is held.
+func (s *stats) latency() *Latency {
+	n := min(s.calls, uint64(len(s.took)))
+	if n == 0 {
+		return nil
+	}
+	took := slices.Sorted(slices.Values(s.took[:n]))
+	at := func(share float64) float64 { return took[int(share*float64(n-1)+0.5)].Seconds() }
+	return &Latency{P50: at(0.5), P99: at(0.99)}
 }
 
 func (s *stats) fault(message string) {
@@ -126,7 +221,11 @@ func (s *stats) status() Status {
 	defer s.mu.Unlock()
 	st := Status{
 		LastError: s.lastError, LastErrorAt: s.lastErrorAt, Calls: s.calls, Attempts: s.attempts,
-		Stuck: s.stuck, Residual: s.residual,
+		Stuck: s.stuck, Residual: s.residual, Rate: s.rate(time.Now()), Latency: s.latency(),
+	}
+	if s.all > 0 {
+		share := float64(s.good) / float64(s.all)
+		st.SuccessShare = &share
 	}
 	for c, n := range s.results {
 		if n > 0 {

@@ -14,6 +14,7 @@ package delivery
 
 import (
 	"context"
+	"time"
 
 	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/stream"
@@ -44,12 +45,22 @@ type State struct {
 	// an operator.
 	Purged   uint64 `json:"purged,omitempty"`
 	Replayed uint64 `json:"replayed,omitempty"`
+	// Paused is set while an operator has paused the destination: it starts so.
+	// It is not changed, only replaced.
+	Paused *OperatorPause `json:"paused,omitempty"`
 	// Settled names letters that are accounted for in the counts above but may
 	// still be in their queue: the next step deletes them there.
 	Settled struct {
 		Parked []string `json:"parked,omitempty"`
 		Dead   []string `json:"dead,omitempty"`
 	} `json:"settled,omitzero"`
+}
+
+// OperatorPause is a pause by hand.
+type OperatorPause struct {
+	// Reason is the operator's, at most 1 KiB. It may be empty.
+	Reason string    `json:"reason,omitempty"`
+	Since  time.Time `json:"since"`
 }
 
 // Store keeps what a Runner must not forget.

@@ -15,6 +15,7 @@ import (
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/delivery"
 	"github.com/eventsluice/sluice/internal/connector/delivery/deliverytest"
+	"github.com/eventsluice/sluice/internal/connector/guard"
 	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/retry"
@@ -217,7 +218,7 @@ func TestACallThatIsTooLargeIsSplit(t *testing.T) {
 	})
 }
 
-func TestAnAmbiguousOutcomeIsRetriedUnlessItMustNotBe(t *testing.T) {
+func TestAnAmbiguousOutcomeIsADeadLetterUnlessItMayBeRepeated(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
@@ -225,20 +226,32 @@ func TestAnAmbiguousOutcomeIsRetriedUnlessItMustNotBe(t *testing.T) {
 		policy delivery.Ambiguous
 		want   delivery.Counts
 	}{
-		{"retry by default", false, "", delivery.Counts{Seen: 1, Retrying: 1}},
-		{"dead if asked for", false, delivery.AmbiguousDead, delivery.Counts{Seen: 1, Dead: 1}},
-		{"retry where duplicates are known", true, delivery.AmbiguousDead, delivery.Counts{Seen: 1, Retrying: 1}},
+		{"dead by default", false, "", delivery.Counts{Seen: 1, Dead: 1}},
+		{"dead if asked for", false, guard.AmbiguousDead, delivery.Counts{Seen: 1, Dead: 1}},
+		{"again if asked for", false, guard.AmbiguousRetry, delivery.Counts{Seen: 1, Retrying: 1}},
+		{"again where duplicates are known", true, "", delivery.Counts{Seen: 1, Retrying: 1}},
+		{"again where duplicates are known, whatever is asked for", true, guard.AmbiguousDead, delivery.Counts{Seen: 1, Retrying: 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				s := newScene(t)
 				s.cfg.Ambiguous, s.conn.Bounds.Dedups = c.policy, c.dedups
-				s.conn.Answer(always(connector.Result{Class: connector.Ambiguous}))
+				s.conn.Answer(always(connector.Result{Class: connector.Ambiguous, Message: "no answer within 30 s"}))
 				s.send("u1/paid")
 				s.start()
 				synctest.Wait()
 				s.wantCounts(c.want)
+				parked, dead := s.disk.Letters()
+				for _, l := range append(parked, dead...) {
+					want := "no answer within 30 s"
+					if len(dead) > 0 {
+						want = "the destination may have this event, and replaying it may make a duplicate: " + want
+					}
+					if l.Class != "ambiguous" || l.Message != want {
+						t.Errorf("letter of class %s: %s", l.Class, l.Message)
+					}
+				}
 				s.stop()
 			})
 		})

@@ -27,6 +27,9 @@ type APIConfig struct {
 	// Endpoint is the operator's setting "endpoint", see ParseEndpoint. If it is
 	// not empty it takes the place of Base.
 	Endpoint string
+	// AllowHTTP lets the address be http, that is, readable on the way, also where
+	// it leads to another machine.
+	AllowHTTP bool
 	// Header is sent with each call.
 	Header http.Header
 	// Secrets must not be seen in what is kept or shown of a call; nor must what
@@ -43,6 +46,8 @@ type APIConfig struct {
 	Timeout time.Duration
 	// MaxConns is the most connections. Default 64.
 	MaxConns int
+	// MaxAnswer is that of Config.
+	MaxAnswer int
 	// Dial is that of connector.Env.
 	Dial connector.Dial
 }
@@ -61,28 +66,30 @@ func NewAPI(cfg APIConfig) (*API, error) {
 	cfg.Timeout = cmp.Or(cfg.Timeout, 30*time.Second)
 	cfg.Address = cmp.Or(cfg.Address, "endpoint")
 	cfg.ShowHeaders = append([]string{"Content-Type", "Content-Encoding", "User-Agent"}, cfg.ShowHeaders...)
-	base, err := ParseEndpoint(cmp.Or(cfg.Endpoint, cfg.Base))
+	base, err := parseEndpoint(cmp.Or(cfg.Endpoint, cfg.Base), cfg.AllowHTTP)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.Address, err)
 	}
 	return &API{
 		cfg: cfg, base: base,
 		// An address that the operator has written may be on the own network.
-		client: NewClient(Config{AllowPrivate: cfg.Endpoint != "", MaxConns: cfg.MaxConns, Dial: cfg.Dial}),
+		client: NewClient(Config{AllowPrivate: cfg.Endpoint != "", MaxConns: cfg.MaxConns, MaxAnswer: cfg.MaxAnswer, Dial: cfg.Dial}),
 		masker: NewMasker(append(slices.Clone(cfg.Secrets), URLSecrets(base)...)...),
 	}, nil
 }
 
 // ParseEndpoint reads the address of an API: https, or http on this machine. A
 // path at its end comes before the paths of calls.
-func ParseEndpoint(text string) (*url.URL, error) {
+func ParseEndpoint(text string) (*url.URL, error) { return parseEndpoint(text, false) }
+
+func parseEndpoint(text string, allowHTTP bool) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Hostname() == "" || u.Opaque != "":
 		return nil, errors.New("is not an address such as https://proxy.example.com")
 	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:
 		return nil, errors.New("must have no user, query and fragment")
-	case u.Scheme == "http" && !loopback(u.Hostname()):
+	case u.Scheme == "http" && !allowHTTP && !loopback(u.Hostname()):
 		return nil, errors.New("must be https: http is for this machine alone")
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, errors.New("must be https")
@@ -105,6 +112,9 @@ type Request struct {
 	// Method is POST if it is empty. Path begins with a slash and is escaped.
 	Method, Path string
 	Query        url.Values
+	// RawQuery, if it is set, is sent as it is in the place of Query: for vendors
+	// that escape otherwise.
+	RawQuery string
 	// Header is sent besides that of the APIConfig.
 	Header http.Header
 	// Body is what is sent; Gzip compresses it, and says so.
@@ -131,7 +141,7 @@ func (a *API) Do(ctx context.Context, r Request) *Exchange {
 		return &Exchange{Answer: Answer{Err: errors.New("the path of the call is not escaped")}, api: a, request: &http.Request{URL: a.base}}
 	}
 	address.Path = path
-	address.RawQuery = r.Query.Encode()
+	address.RawQuery = cmp.Or(r.RawQuery, r.Query.Encode())
 	header := a.cfg.Header.Clone()
 	if header == nil {
 		header = http.Header{}

@@ -24,7 +24,7 @@ import (
 	"github.com/eventsluice/sluice/internal/connector"
 )
 
-// MaxAnswer bounds how much of an answer is read.
+// MaxAnswer bounds how much of an answer is read, unless Config says otherwise.
 const MaxAnswer = 64 << 10
 
 // bodyWait bounds the reading of an answer's body once its status is known.
@@ -42,6 +42,9 @@ type Config struct {
 	// DialTimeout bounds making a connection, and again its TLS handshake.
 	// Default 10s.
 	DialTimeout time.Duration
+	// MaxAnswer bounds how many bytes of an answer's body are read, for vendors
+	// that say there what became of each item. Default MaxAnswer.
+	MaxAnswer int
 	// TLS overrides what is trusted. Default: the system's authorities.
 	TLS *tls.Config
 	// Dial, if it is set, makes the connections: see connector.Env.
@@ -51,6 +54,7 @@ type Config struct {
 // Client makes calls. It is safe for concurrent use.
 type Client struct {
 	transport *http.Transport
+	maxAnswer int64
 }
 
 // NewClient returns a Client that keeps connections open between calls.
@@ -65,7 +69,7 @@ func NewClient(cfg Config) *Client {
 	if dial == nil {
 		dial = dialer.DialContext
 	}
-	return &Client{&http.Transport{
+	return &Client{maxAnswer: int64(cmp.Or(cfg.MaxAnswer, MaxAnswer)), transport: &http.Transport{
 		// No proxy: it would resolve the name, and the guard would look at the
 		// address of the proxy.
 		Proxy:                  nil,
@@ -92,7 +96,7 @@ type Answer struct {
 	// Status is zero if there was no answer; then Err says why.
 	Status int
 	Header http.Header
-	// Body is at most MaxAnswer bytes of the answer, and may be less if the
+	// Body is at most Config.MaxAnswer bytes of the answer, and may be less if the
 	// destination was slow to send it.
 	Body []byte
 	// RetryAfter is the wait that the answer asks for.
@@ -125,7 +129,7 @@ func (c *Client) Do(req *http.Request) Answer {
 	slow := time.AfterFunc(bodyWait, cancel)
 	defer slow.Stop()
 	// An error here leaves what was read so far, which is good enough.
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, MaxAnswer))
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, c.maxAnswer))
 	return Answer{
 		Status: resp.StatusCode, Header: resp.Header, Body: body, Written: true,
 		RetryAfter: RetryAfter(resp.StatusCode, resp.Header, time.Now()),

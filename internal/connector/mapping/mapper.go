@@ -1,129 +1,367 @@
 package mapping
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/event"
+	"github.com/eventsluice/sluice/internal/router"
 )
 
 // Mapper maps events. It is safe for concurrent use.
 type Mapper struct {
-	s Settings
-	d Defaults
+	privacy *router.Transform
+	address address
+
+	names    names
+	unmapped string // send, drop or dead
+	// page and screen are templates; title is where the name of a page is if the
+	// event has none.
+	page, screen string
+	title        []source
+
+	userID, anonymousID                  []source
+	email, emailOfIdentify, emailOfGroup []source // by the type of event
+	userAgent, ip                        []source
+
+	data, context node
+	slots         int
+	fields        []field
+	properties    []field // of the settings
+	traits        []field
+	extra         []field
+	onlyMapped    bool
+	reserved      func(string) bool
+
+	lookups pointers
+}
+
+// field is a property and where it comes from.
+type field struct {
+	name    string
+	sources []source
 }
 
 // New returns a Mapper. The error joins every fault of the settings, each with
-// the name of the setting.
+// the name of the setting: "mapping.properties.plan: …". Those of an expression
+// have line and column.
 func New(s Settings, d Defaults) (*Mapper, error) {
-	return &Mapper{s, d}, errors.Join()
+	m := &Mapper{reserved: d.Reserved, page: d.Page, screen: d.Screen, onlyMapped: s.OnlyMapped}
+	c := &compiler{m: m}
+	m.context.child("traits").traits = true
+
+	c.events(s, d)
+	c.privacy(s.Privacy)
+	c.identities(s, d)
+	c.fields(s, d)
+	m.properties = c.overrides("mapping.properties", s.Properties, func(name string) {
+		m.data.child(name).overrides[asProperties] = true
+	})
+	m.traits = c.overrides("mapping.traits", s.Traits, func(name string) {
+		m.data.child(name).overrides[asTraits] = true
+		m.context.child("traits").child(name).overrides[asTraits] = true
+	})
+	for i, f := range d.Extra {
+		at := fmt.Sprintf("defaults.extra[%d] (%s)", i, f.Name)
+		m.extra = append(m.extra, field{f.Name, c.list(at, f.Sources)})
+	}
+	m.userAgent = c.list("user agent", []string{"/context/userAgent", "/context/user_agent"})
+	m.ip = c.list("ip", []string{"/context/ip", "/ip"})
+	m.title = c.list("title", []string{"/data/title", "/data/name"})
+	if err := errors.Join(c.faults...); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// events compiles what becomes of names.
+func (c *compiler) events(s Settings, d Defaults) {
+	m := c.m
+	if len(s.Events) > router.MaxPatterns {
+		c.fault("mapping.events", "has %d names, the most is %d", len(s.Events), router.MaxPatterns)
+		return
+	}
+	named := false
+	for _, pattern := range sorted(s.Events) {
+		at := "mapping.events." + place(pattern)
+		if faults := router.CheckPattern(pattern); faults != nil {
+			c.routerFaults(at, faults)
+			continue
+		}
+		to := s.Events[pattern]
+		if to != nil && strings.TrimSpace(*to) == "" {
+			c.fault(at, "the new name is empty; null leaves the event out")
+		}
+		named = named || to != nil
+		m.names.add(pattern, to)
+	}
+	if s.Unmapped != "" && !slices.Contains(unmappeds, s.Unmapped) {
+		c.fault("mapping.unmapped", "must be one of %s", strings.Join(unmappeds, ", "))
+	}
+	if m.unmapped = cmp.Or(s.Unmapped, d.Unmapped, "send"); !named {
+		m.unmapped = "send"
+	}
+}
+
+var unmappeds = []string{"send", "drop", "dead"}
+
+// privacy compiles what is removed before all else.
+func (c *compiler) privacy(p Privacy) {
+	var faults router.Faults
+	c.m.privacy, faults = router.NewTransform(p.Drop, p.Hash, p.Salt)
+	c.routerFaults("mapping.privacy", faults)
+	if p.Salt != "" && len(p.Hash) == 0 {
+		c.fault("mapping.privacy.salt", "there is no hash that it is for")
+	}
+	switch p.IP {
+	case "", "keep":
+	case "drop":
+		c.m.address = dropAddress
+	case "truncate":
+		c.m.address = truncateAddress
+	default:
+		c.fault("mapping.privacy.ip", "must be one of keep, drop, truncate")
+	}
+}
+
+// identities compiles who did it.
+func (c *compiler) identities(s Settings, d Defaults) {
+	m := c.m
+	of := func(name string, set, connectors, otherwise []string) []source {
+		switch {
+		case set != nil:
+			return c.list("mapping."+name, set)
+		case connectors != nil:
+			return c.list("defaults."+name, connectors)
+		}
+		return c.list("defaults."+name, otherwise)
+	}
+	m.userID = of("user_id", s.UserID, d.UserID, []string{"/user_id"})
+	m.anonymousID = of("anonymous_id", s.AnonymousID, d.AnonymousID, []string{"/anonymous_id"})
+	m.email = of("email", s.Email, d.Email, []string{"/context/traits/email", "/data/email"})
+	m.emailOfIdentify, m.emailOfGroup = m.email, m.email
+	if s.Email == nil && d.Email == nil {
+		m.emailOfIdentify, m.emailOfGroup = []source{m.email[1], m.email[0]}, m.email[:1]
+	}
+}
+
+// fields compiles the properties that a connector takes from elsewhere than
+// data, as far as the settings leave them alone.
+func (c *compiler) fields(s Settings, d Defaults) {
+	m := c.m
+	seen := map[string]bool{}
+	for i, f := range d.Fields {
+		at := fmt.Sprintf("defaults.fields[%d] (%s)", i, f.Name)
+		if seen[f.Name] {
+			c.fault(at, "the name stands twice")
+		}
+		seen[f.Name] = true
+		if _, overridden := s.Properties[f.Name]; overridden {
+			continue
+		}
+		texts := f.Sources
+		if s.OnlyMapped {
+			texts = slices.DeleteFunc(slices.Clone(texts), func(text string) bool {
+				return text == "/data" || strings.HasPrefix(text, "/data/")
+			})
+		}
+		m.fields = append(m.fields, field{f.Name, c.list(at, texts)})
+		m.data.child(f.Name).field = len(m.fields)
+	}
+}
+
+// overrides compiles properties or traits of the settings; mark marks what they
+// take the place of.
+func (c *compiler) overrides(at string, set map[string]*string, mark func(name string)) []field {
+	var fields []field
+	for _, name := range sorted(set) {
+		at := at + "." + place(name)
+		if name == "" {
+			c.fault(at, "the name is empty")
+		}
+		mark(name)
+		if text := set[name]; text == nil {
+			continue
+		} else if s, ok := c.source(at, *text); ok {
+			fields = append(fields, field{name, []source{s}})
+		}
+	}
+	return fields
 }
 
 // Map maps an event into a Record. A result that is not nil says that the event
 // is not to be sent, and why; the Record means nothing then.
 func (m *Mapper) Map(e *event.Event, r *Record) *connector.Result {
-	*r = Record{Event: *e, Properties: r.Properties[:0], Traits: r.Traits[:0]}
-	r.Name, r.UserID, r.AnonymousID = e.Name, e.UserID, e.AnonymousID
+	r.reset(e, m)
+	e = &r.Event
+	if len(e.Extra) > 0 {
+		// Members that the vocabulary does not know are found below context.extra,
+		// by privacy too, as in rules.
+		folded, err := event.ParseStored(e.Append(nil))
+		if err != nil {
+			return Refuse("invalid_event", "event", err.Error())
+		}
+		*e = folded
+	}
+	if err := m.address.apply(e); err != nil {
+		return Refuse("invalid_event", "context.ip", err.Error())
+	}
+	if err := m.privacy.Apply(e); err != nil {
+		return Refuse("invalid_event", "event", err.Error())
+	}
+	named, refused := m.rename(r)
+	if refused != nil {
+		return refused
+	}
+	if refused := m.walk(r); refused != nil {
+		return refused
+	}
+	if !named {
+		m.name(r)
+	}
+	m.identify(r)
+	m.fill(r)
 	r.Time = clock(e)
-	switch {
-	case e.Type == event.TypePage && m.d.Page != "":
-		r.Name = fmt.Sprintf(m.d.Page, e.Name)
-	case e.Type == event.TypeScreen && m.d.Screen != "":
-		r.Name = fmt.Sprintf(m.d.Screen, e.Name)
+	return nil
+}
+
+// walk goes through data and context.
+func (m *Mapper) walk(r *Record) *connector.Result {
+	e := &r.Event
+	s := asProperties
+	switch e.Type {
+	case event.TypeIdentify, event.TypeGroup, event.TypeAlias:
+		s = asTraits
 	}
-	isTraits := e.Type == event.TypeIdentify || e.Type == event.TypeGroup || e.Type == event.TypeAlias
-	into := &r.Properties
-	if isTraits {
-		into = &r.Traits
-	} else if traits, ok := m.Lookup(r, "/context/traits"); ok {
-		m.spread(&r.Traits, traits)
+	r.work.contextTraits = s == asProperties && !m.onlyMapped
+	if m.onlyMapped {
+		s = asNothing
 	}
-	m.spread(into, e.Data)
-	for _, f := range m.d.Fields {
-		if slices.ContainsFunc(r.Properties, func(p Property) bool { return p.Name == f.Name }) {
-			continue
-		}
-		for _, source := range f.Sources {
-			if value, ok := m.Lookup(r, source); ok && value[0] != 'n' {
-				r.Properties = append(r.Properties, Property{f.Name, value})
-				break
-			}
-		}
+	const rule = "is not a JSON object"
+	if !m.container(r, e.Data, &m.data, s) {
+		return Refuse("invalid_event", "data", rule)
 	}
-	for _, source := range []string{"/data/email", "/context/traits/email"} {
-		if value, ok := m.Lookup(r, source); ok {
-			if text, ok := Text(value); ok {
-				if text = strings.ToLower(strings.TrimSpace(text)); strings.Count(text, "@") == 1 {
-					r.Email = text
-					break
-				}
-			}
-		}
-	}
-	r.IP = e.IP
-	if value, ok := m.Lookup(r, "/context/ip"); ok && r.IP == "" {
-		text, _ := Text(value)
-		if _, err := netip.ParseAddr(text); err == nil {
-			r.IP = text
-		}
-	}
-	if value, ok := m.Lookup(r, "/context/userAgent"); ok {
-		r.UserAgent, _ = Text(value)
+	if !m.container(r, e.Context, &m.context, asNothing) {
+		return Refuse("invalid_event", "context", rule)
 	}
 	return nil
 }
 
-func (m *Mapper) spread(into *[]Property, object []byte) {
-	if !IsObject(object) {
+// rename finds the name of an event in the settings. named is false if it is not
+// there.
+func (m *Mapper) rename(r *Record) (named bool, refused *connector.Result) {
+	e := &r.Event
+	to, named := m.names.lookup(e.Name)
+	switch {
+	case named && to == nil:
+		return true, Drop("event_left_out", fmt.Sprintf("mapping.events: %s is null", quoted(e.Name)))
+	case named:
+		r.Name = *to
+		return true, nil
+	case m.unmapped == "send" || e.Type != event.TypeTrack && e.Type != "":
+	case m.unmapped == "drop":
+		return false, Drop("unmapped_event", fmt.Sprintf("mapping.unmapped is drop, and mapping.events does not name %s", quoted(e.Name)))
+	default:
+		return false, Refuse("unmapped_event", "name", fmt.Sprintf("mapping.unmapped is dead, and mapping.events does not name %s", quoted(e.Name)))
+	}
+	return false, nil
+}
+
+// quoted shows the name of an event in a message.
+func quoted(name string) string { return fmt.Sprintf("%q", CutRunes(name, 100)) }
+
+// name gives an event its name where the settings do not.
+func (m *Mapper) name(r *Record) {
+	e := &r.Event
+	template := ""
+	switch e.Type {
+	case event.TypePage:
+		template = m.page
+	case event.TypeScreen:
+		template = m.screen
+	}
+	if r.Name = e.Name; template == "" {
 		return
 	}
-	_ = event.Members(object, func(name string, value []byte) bool { // a flaw ends it: events were checked
-		if value[0] != 'n' && (m.d.Reserved == nil || !m.d.Reserved(name)) {
-			*into = append(*into, Property{name, value})
-		}
-		return true
-	})
-}
-
-// Lookup returns the value at a Source, in JSON.
-func (m *Mapper) Lookup(r *Record, source string) (value []byte, ok bool) {
-	tokens := strings.Split(strings.TrimPrefix(source, "/"), "/")
-	switch tokens[0] {
-	case "data":
-		value = r.Event.Data
-	case "context":
-		value = r.Event.Context
-	default:
-		return nil, false
+	before, after, ok := strings.Cut(template, "%s")
+	if !ok {
+		r.Name = template
+		return
 	}
-	for _, t := range tokens[1:] {
-		if !IsObject(value) {
-			return nil, false
-		}
-		var found []byte
-		_ = event.Members(value, func(name string, v []byte) bool {
-			if name == t {
-				found = v
+	title := e.Name
+	if title == "" || title == e.Type {
+		title = e.Type
+		for i := range m.title {
+			if text := strings.TrimSpace(m.title[i].text(r)); text != "" {
+				title = text
+				break
 			}
-			return found == nil
-		})
-		if value = found; value == nil {
-			return nil, false
 		}
 	}
-	return value, len(value) > 0
+	r.Name = r.work.concat(before, title, after)
 }
 
-func clock(e *event.Event) time.Time {
-	for _, text := range []string{e.Timestamp, e.ReceivedAt} {
-		if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
-			return t.UTC()
+// identify finds who did it, and from where.
+func (m *Mapper) identify(r *Record) {
+	r.UserID, r.AnonymousID = firstText(m.userID, r), firstText(m.anonymousID, r)
+	email := m.email
+	switch r.Event.Type {
+	case event.TypeIdentify:
+		email = m.emailOfIdentify
+	case event.TypeGroup:
+		email = m.emailOfGroup
+	}
+	for i := range email {
+		if r.Email = mailAddress(email[i].text(r)); r.Email != "" {
+			break
 		}
 	}
-	return time.Time{}
+	r.UserAgent = firstText(m.userAgent, r)
+	for i := range m.ip {
+		text := m.ip[i].text(r)
+		if _, err := netip.ParseAddr(text); err == nil {
+			r.IP = text
+			break
+		}
+	}
+}
+
+// firstText returns the first text that is not empty.
+func firstText(sources []source, r *Record) string {
+	for i := range sources {
+		if text := sources[i].text(r); text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// fill adds what does not come from data as it stands there.
+func (m *Mapper) fill(r *Record) {
+	for i := range m.fields {
+		if r.work.shadowed[i] {
+			continue
+		}
+		if value := first(m.fields[i].sources, r); value != nil {
+			r.Properties = append(r.Properties, Property{m.fields[i].name, value})
+		}
+	}
+	for i := range m.properties {
+		if value := first(m.properties[i].sources, r); value != nil {
+			r.Properties = append(r.Properties, Property{m.properties[i].name, value})
+		}
+	}
+	for i := range m.traits {
+		if value := first(m.traits[i].sources, r); value != nil {
+			r.Traits = append(r.Traits, Property{m.traits[i].name, value})
+		}
+	}
+	for i := range m.extra {
+		r.Extra = append(r.Extra, Property{m.extra[i].name, first(m.extra[i].sources, r)})
+	}
 }

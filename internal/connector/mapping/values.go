@@ -9,13 +9,17 @@ import (
 )
 
 // Text returns a JSON value as text: a string unquoted, a number, true, false,
-// an object or an array as it is written. There is none of null.
+// an object or an array as it is written. There is none of null. The text may
+// share memory with the value.
 func Text(value []byte) (text string, ok bool) {
 	if len(value) == 0 || value[0] == 'n' {
 		return "", false
 	}
 	if value[0] != '"' {
-		return string(value), true
+		return view(value), true
+	}
+	if n := len(value); n > 1 && value[n-1] == '"' && bytes.IndexByte(value, '\\') < 0 {
+		return view(value[1 : n-1]), true // events were checked
 	}
 	text, err := event.Unquote(value)
 	return text, err == nil
@@ -49,6 +53,9 @@ func Flatten(p Property, between string, depth int, yield func(name string, valu
 // underscores, the first a letter, at most limit bytes. Capitals in the middle of
 // a word begin a new one. It is empty if nothing is left of it.
 func Snake(name string, limit int) string {
+	if len(name) <= limit && isSnake(name) {
+		return name
+	}
 	var b strings.Builder
 	b.Grow(len(name) + 4)
 	gap, lower := false, false // an underscore is due; the last was a small letter or digit
@@ -76,6 +83,23 @@ func Snake(name string, limit int) string {
 		b.WriteRune(r)
 	}
 	return strings.TrimRight(CutRunes(b.String(), limit), "_")
+}
+
+// isSnake reports whether Snake changes nothing of a name.
+func isSnake(name string) bool {
+	last := byte('_')
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'a' <= c && c <= 'z':
+		case '0' <= c && c <= '9' && i > 0:
+		case c == '_' && last != '_':
+		default:
+			return false
+		}
+		last = c
+	}
+	return last != '_'
 }
 
 // CutRunes returns at most limit characters of a text.

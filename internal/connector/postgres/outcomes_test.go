@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -56,8 +58,18 @@ func classes(results []connector.Result) []connector.Class {
 
 func TestColumnsHoldWhatWasSent(t *testing.T) {
 	t.Parallel()
+	for name, copyRows := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testColumns(t, copyRows)
+		})
+	}
+}
+
+func testColumns(t *testing.T, copyRows int) {
 	s := newServer(t)
 	c := open(t, s, "")
+	c.copyRows = copyRows
 	for _, e := range []struct {
 		sent event.Event
 		want string
@@ -77,6 +89,13 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 			event.Event{ID: "3", Type: "track", Name: "a\x00b", UserID: "\x00", Data: []byte(`{"\u0000k":"x\u0000\\u0000\\\u0000"}`), Context: []byte(`{}`), Extra: []byte(`"plan":"\u0000"`)},
 			"track|a\ufffdb|\ufffd|-|-|-|-|{\"\ufffdk\": \"x\ufffd\\\\u0000\\\\\ufffd\"}|{\"extra\": {\"plan\": \"\ufffd\"}}",
 		},
+		{
+			// In every column of text.
+			event.Event{ID: "nul", Type: "\x00", Name: "\x00", UserID: "\x00", AnonymousID: "\x00", Source: "\x00", Data: []byte(`{}`)},
+			"\ufffd|\ufffd|\ufffd|\ufffd|-|-|\ufffd|{}|{}",
+		},
+		{event.Event{ID: "long ago", Type: "page", Name: "n", Timestamp: "0000-01-01T00:00:00+23:59"}, `page|n|-|-|0002-12-31T00:01:00.000000 BC|-|-|{}|{}`},
+		{event.Event{ID: "far off", Type: "page", Name: "n", Timestamp: "9999-12-31T23:59:59-23:59"}, `page|n|-|-|10000-01-01T23:58:59.000000|-|-|{}|{}`},
 		{event.Event{ID: "4", Type: "page", Name: "first day", Timestamp: "0000-01-01T00:00:00Z"}, `page|first day|-|-|0001-01-01T00:00:00.000000 BC|-|-|{}|{}`},
 		{event.Event{ID: "5", Type: "page", Name: "last day", Timestamp: "9999-12-31T23:59:59.999999999Z"}, `page|last day|-|-|9999-12-31T23:59:59.999999|-|-|{}|{}`},
 	} {
@@ -100,46 +119,70 @@ func TestColumnsHoldWhatWasSent(t *testing.T) {
 
 func TestDuplicatesAreToldFromNewRows(t *testing.T) {
 	t.Parallel()
-	c := open(t, newServer(t), "")
-	seen, fresh := connectortest.Plain(2), connectortest.Plain(1)
-	deliver(t, c, seen)
-	got := classes(deliver(t, c, []connector.Delivery{seen[0], fresh[0], fresh[0], seen[1]}))
-	if want := []connector.Class{connector.Duplicate, connector.Delivered, connector.Duplicate, connector.Duplicate}; !slices.Equal(got, want) {
-		t.Errorf("%v, want %v", got, want)
+	for _, copyRows := range ways {
+		c := open(t, newServer(t), "")
+		c.copyRows = copyRows
+		seen, fresh := connectortest.Plain(2), connectortest.Plain(2)
+		deliver(t, c, seen)
+		got := classes(deliver(t, c, []connector.Delivery{seen[0], fresh[0], fresh[0], seen[1], fresh[1], fresh[0]}))
+		if want := []connector.Class{
+			connector.Duplicate, connector.Delivered, connector.Duplicate, connector.Duplicate, connector.Delivered, connector.Duplicate,
+		}; !slices.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
 	}
 }
 
-// Each bad row becomes a dead letter of its own, and no other row suffers.
+// Each bad row becomes a dead letter of its own that names what is wrong, and no
+// other row suffers.
 func TestBadRowsAreFoundInABatch(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
-	c := open(t, s, "")
-	deliveries := connectortest.Plain(100)
-	codes := map[int]string{
-		0:  "22003", // a number beyond numeric
-		41: "54001", // nested too deep for the server's stack
-		42: "54000", // an id that no index entry can hold
-		77: "id",    // found by Plan
-		99: "timestamp",
-	}
-	deliveries[0].Event.Data = []byte(`{"n":1e200000}`)
-	deliveries[41].Event.Data = []byte(`{"n":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`)
-	deliveries[42].Event.ID = incompressible(10_000)
-	deliveries[77].Event.ID = "a\x00b"
-	deliveries[99].Event.Timestamp = "yesterday"
-	for i, r := range deliver(t, c, deliveries) {
-		code, bad := codes[i]
-		switch {
-		case bad && (r.Class != connector.Permanent || r.Code != code || r.Message == ""):
-			t.Errorf("row %d is %s %s (%s), want permanent %s", i, r.Class, r.Code, r.Message, code)
-		case !bad && r.Class != connector.Delivered:
-			t.Errorf("row %d is %s %s (%s)", i, r.Class, r.Code, r.Message)
-		}
-	}
-	if n := len(s.ids(t)); n != len(deliveries)-len(codes) {
-		t.Errorf("%d rows", n)
+	for name, copyRows := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			c := open(t, s, "")
+			c.copyRows = copyRows
+			s.exec(t, createEvents, "ALTER TABLE events OWNER TO "+s.role, "ALTER TABLE events ADD CONSTRAINT short CHECK (length(name) < 500)")
+			deliveries := connectortest.Plain(100)
+			bad := map[int]struct{ code, message string }{
+				0:  {"22003", "data: "},       // a number beyond numeric
+				7:  {"22003", "context: "},    // the same in context
+				8:  {"22P02", "data: "},       // half a surrogate pair
+				9:  {"22021", "UTF8"},         // not UTF-8
+				40: {"23514", "short"},        // somebody's constraint
+				41: {"54001", "data: "},       // nested too deep for the server's stack
+				42: {"54000", "index"},        // an id that no index entry can hold
+				77: {"id", "id: has"},         // found by Plan, as the next
+				99: {"timestamp", "RFC 3339"}, // not a time
+			}
+			deliveries[0].Event.Data = []byte(`{"n":1e400000}`)
+			deliveries[7].Event.Context = []byte(`{"n":-1e400000}`)
+			deliveries[8].Event.Data = []byte(`{"s":"\ud800"}`)
+			deliveries[9].Event.Name = "\xff"
+			deliveries[40].Event.Name = strings.Repeat("n", 500)
+			deliveries[41].Event.Data = []byte(`{"n":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`)
+			deliveries[42].Event.ID = incompressible(10_000)
+			deliveries[77].Event.ID = "a\x00b"
+			deliveries[99].Event.Timestamp = "yesterday"
+			for i, r := range deliver(t, c, deliveries) {
+				want, isBad := bad[i]
+				switch {
+				case isBad && (r.Class != connector.Permanent || r.Code != want.code || !strings.Contains(r.Message, want.message)):
+					t.Errorf("row %d is %s %s (%s), want permanent %s (%s)", i, r.Class, r.Code, r.Message, want.code, want.message)
+				case !isBad && r.Class != connector.Delivered:
+					t.Errorf("row %d is %s %s (%s)", i, r.Class, r.Code, r.Message)
+				}
+			}
+			if n := len(s.ids(t)); n != len(deliveries)-len(bad) {
+				t.Errorf("%d rows", n)
+			}
+		})
 	}
 }
+
+// ways are the two ways of storing rows, by their Connector.copyRows.
+var ways = map[string]int{"arrays": math.MaxInt, "COPY": 1}
 
 // incompressible returns hexadecimal digits that PostgreSQL cannot squeeze
 // into an index entry.
@@ -177,31 +220,144 @@ func TestTableIsCreatedOnceByManyAndAgainIfDropped(t *testing.T) {
 	}
 }
 
-func TestWhatAPersonMustPutRightPauses(t *testing.T) {
+// What a person must put right pauses the destination, and says which setting to
+// look at; a check finds the same before there are events.
+func TestWhatAPersonMustPutRight(t *testing.T) {
 	t.Parallel()
+	const withoutKey = "CREATE TABLE events (id text, type text, name text, user_id text, anonymous_id text, timestamp timestamptz, " +
+		"received_at timestamptz, source text, data jsonb, context jsonb)"
 	for _, c := range []struct {
-		name, settings, code string
-		prepare              []string
+		name, settings string
+		prepare        []string
+		code, message  string
 	}{
-		{"no table", `,"create_table":false`, "42P01", nil},
-		{"no schema", `,"table":"analytics.events"`, "3F000", nil},
-		{"another table of the name", ``, "42703", []string{"CREATE TABLE events (id text PRIMARY KEY)", "GRANT ALL ON events TO PUBLIC"}},
-		{"no key on id", ``, "42P10", []string{strings.Replace(table{"events"}.create(), " PRIMARY KEY", "", 1), "GRANT ALL ON events TO PUBLIC"}},
-		{"no right to create", ``, "42501", []string{"REVOKE CREATE ON SCHEMA public FROM PUBLIC"}},
+		{"no table", `,"create_table":false`, nil, "42P01", "table: "},
+		{"no schema", `,"table":"analytics.events"`, nil, "3F000", "table: there is no schema"},
+		{"another table of the name", ``, []string{"CREATE TABLE events (id text PRIMARY KEY)", "GRANT ALL ON events TO PUBLIC"}, "42703", "table: "},
+		{"a column of another type", ``, []string{strings.Replace(withoutKey, "name text", "name integer", 1), "GRANT ALL ON events TO PUBLIC"}, "42804", "table: "},
+		{"no key on id", ``, []string{withoutKey, "GRANT ALL ON events TO PUBLIC"}, "42P10", "key: "},
+		{"another key", ``, []string{withoutKey, "ALTER TABLE events ADD PRIMARY KEY (id, received_at)", "GRANT ALL ON events TO PUBLIC"}, "42P10", "(id)"},
+		{"no right to create", ``, []string{"REVOKE CREATE ON SCHEMA public FROM PUBLIC, %s"}, "42501", "table: "},
+		{"no right to insert", ``, []string{createEvents, "GRANT SELECT ON events TO PUBLIC"}, "42501", "INSERT"},
+		{"no right to connect", ``, []string{"ALTER ROLE %s NOLOGIN"}, "28000", "url: "},
+		{"another password", ``, []string{"ALTER ROLE %s PASSWORD 'another'"}, "28P01", "url: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t)
-			s.exec(t, c.prepare...)
-			if c.code == "42501" {
-				s.exec(t, "REVOKE CREATE ON SCHEMA public FROM "+s.role)
+			for _, statement := range c.prepare {
+				s.exec(t, strings.ReplaceAll(statement, "%s", s.role))
 			}
-			for _, r := range deliver(t, open(t, s, c.settings), connectortest.Plain(2)) {
-				if r.Class != connector.Auth || r.Code != c.code {
-					t.Errorf("%s %s: %s", r.Class, r.Code, r.Message)
+			conn := open(t, s, c.settings)
+			results := append(deliver(t, conn, connectortest.Plain(2)), conn.Check(t.Context()))
+			conn.copyRows = 1
+			for i, r := range append(results, deliver(t, conn, connectortest.Plain(2))...) {
+				if r.Class != connector.Auth || r.Code != c.code || !strings.Contains(r.Message, c.message) {
+					t.Errorf("result %d is %s %s: %s", i, r.Class, r.Code, r.Message)
 				}
 			}
 		})
+	}
+
+	t.Run("no such database", func(t *testing.T) {
+		t.Parallel()
+		s := newServer(t)
+		address, err := url.Parse(s.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		address.Path = "/nowhere"
+		s.url = address.String()
+		conn := open(t, s, "")
+		for _, r := range append(deliver(t, conn, connectortest.Plain(1)), conn.Check(t.Context())) {
+			if r.Class != connector.Auth || r.Code != "3D000" || !strings.Contains(r.Message, "url: ") {
+				t.Errorf("%s %s: %s", r.Class, r.Code, r.Message)
+			}
+		}
+	})
+}
+
+func TestCheckFindsWhatIsThere(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	c := open(t, s, "")
+	for _, want := range []string{"will be created in schema public", `"events" takes rows`} {
+		r := c.Check(t.Context())
+		if r.Class != connector.Delivered || !strings.Contains(r.Message, want) || !strings.Contains(r.Message, s.role) {
+			t.Errorf("%s: %s, want %q", r.Class, r.Message, want)
+		}
+		if s.hasTable(t) && len(s.ids(t)) > 0 {
+			t.Error("a check leaves rows")
+		}
+		s.exec(t, createEvents, "GRANT ALL ON events TO "+s.role)
+	}
+	leave := s.enter(connectortest.Away)(t)
+	if r := c.Check(t.Context()); r.Class != connector.Retryable {
+		t.Errorf("%s: %s", r.Class, r.Message)
+	}
+	leave()
+}
+
+// The key of a partitioned table has the column in it by which it is partitioned.
+func TestPartitionedTablesTakeRows(t *testing.T) {
+	t.Parallel()
+	for _, copyRows := range ways {
+		s := newServer(t)
+		c := open(t, s, `,"key":["id","received_at"]`)
+		c.copyRows = copyRows
+		s.exec(t, strings.TrimSuffix(c.sql.create, ")")+") PARTITION BY RANGE (received_at)",
+			"CREATE TABLE november PARTITION OF events FOR VALUES FROM ('2026-11-01 UTC') TO ('2026-12-01 UTC')",
+			"GRANT ALL ON events TO "+s.role)
+		if r := c.Check(t.Context()); r.Class != connector.Delivered {
+			t.Errorf("%s: %s", r.Class, r.Message)
+		}
+		deliveries := connectortest.Plain(3)
+		deliveries[1].Event.ReceivedAt = "2026-12-01T00:00:00Z" // no partition
+		for _, stored := range []connector.Class{connector.Delivered, connector.Duplicate} {
+			got := classes(deliver(t, c, deliveries))
+			if want := []connector.Class{stored, connector.Permanent, stored}; !slices.Equal(got, want) {
+				t.Errorf("%v, want %v", got, want)
+			}
+		}
+	}
+}
+
+// A role that may not make temporary tables has all its rows in arrays.
+func TestRowsAreStoredWithoutTemporaryTables(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	address, err := url.Parse(s.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.exec(t, "REVOKE TEMPORARY ON DATABASE "+strings.TrimPrefix(address.Path, "/")+" FROM PUBLIC")
+	c := open(t, s, "")
+	c.copyRows = 1
+	deliveries := connectortest.Plain(3)
+	for _, want := range []connector.Class{connector.Delivered, connector.Duplicate} {
+		for _, r := range deliver(t, c, deliveries) {
+			if r.Class != want {
+				t.Errorf("%s: %s, want %s", r.Class, r.Message, want)
+			}
+		}
+	}
+	if !c.cannotCopy.Load() {
+		t.Error("COPY is tried again with each call")
+	}
+}
+
+// What somebody's trigger does to the rows does not hide which are new.
+func TestRowsAreToldApartInAnyOrder(t *testing.T) {
+	t.Parallel()
+	rows := []row{{id: "a"}, {id: "b"}, {id: "a"}, {id: "c"}}
+	s := newlyStored{rows: rows, fresh: make([]bool, len(rows))}
+	for _, id := range []string{"c", "another", "a", "b"} {
+		if found := s.find([]byte(id), s.next) || s.find([]byte(id), 0); found == (id == "another") {
+			t.Errorf("%s is found: %t", id, found)
+		}
+	}
+	if want := []bool{true, true, false, true}; !slices.Equal(s.fresh, want) {
+		t.Errorf("%v, want %v", s.fresh, want)
 	}
 }
 
@@ -247,25 +403,6 @@ func TestStatementTimeoutIsRetryable(t *testing.T) {
 	}
 }
 
-// A connection pool between us and the server has no use for prepared
-// statements.
-func TestEventsArriveWithoutPreparedStatements(t *testing.T) {
-	t.Parallel()
-	for _, mode := range []string{"exec", "describe_exec", "cache_describe"} {
-		s := newServer(t)
-		s.url += "&default_query_exec_mode=" + mode
-		c := open(t, s, "")
-		deliveries := append(connectortest.Odd(), connectortest.Plain(3)...)
-		for _, want := range []connector.Class{connector.Delivered, connector.Duplicate} {
-			for i, r := range deliver(t, c, deliveries) {
-				if r.Class != want {
-					t.Errorf("%s: event %d is %s: %s", mode, i, r.Class, r.Message)
-				}
-			}
-		}
-	}
-}
-
 func TestCodesDecideTheOutcome(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]connector.Class{
@@ -287,10 +424,10 @@ func TestCodesDecideTheOutcome(t *testing.T) {
 			t.Errorf("%q: %s, want %s", code, got, want)
 		}
 	}
-	if r := (redact{}).failure(errors.New("something new")); r.Class != connector.Ambiguous {
+	if r := (explain{}).failure(errors.New("something new")); r.Class != connector.Ambiguous {
 		t.Errorf("an unknown error after the statement was sent is %s", r.Class)
 	}
-	if r := (redact{}).failure(fmt.Errorf("create: %w", &pgconn.PgError{Code: "23502"})); r.Class != connector.Auth {
+	if r := (explain{}).failure(fmt.Errorf("create: %w", &pgconn.PgError{Code: "23502"})); r.Class != connector.Auth {
 		t.Errorf("a constraint of the catalog is %s", r.Class)
 	}
 }
@@ -307,6 +444,10 @@ func TestSettingsNameEveryFaultAndNoSecret(t *testing.T) {
 		{"an empty name", `{"table":"a."}`, []string{"table: must be"}},
 		{"no name", `{"table":""}`, []string{"table: "}},
 		{"a long name", `{"table":"` + strings.Repeat("x", 64) + `"}`, []string{"table: a name may have 63 bytes"}},
+		{"no key", `{"key":[]}`, []string{"key: must be at least 1"}},
+		{"a key without id", `{"key":["received_at"]}`, []string{"key: must have id"}},
+		{"a key of other columns", `{"key":["id","day"]}`, []string{"key: must name columns"}},
+		{"a key that repeats", `{"key":["id","id"]}`, []string{"key: must name columns"}},
 		{"a quote", `{"table":"a\"b"}`, []string{"table: has characters"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -347,29 +488,4 @@ func FuzzEscapedNUL(f *testing.F) {
 			}
 		}
 	})
-}
-
-func BenchmarkSend(b *testing.B) {
-	for _, n := range []int{1, 10, 100, 1000} {
-		b.Run(fmt.Sprintf("%d-rows", n), func(b *testing.B) {
-			c := open(b, newServer(b), "")
-			rows := 0
-			b.ReportAllocs()
-			for b.Loop() {
-				b.StopTimer()
-				deliveries := connectortest.Plain(n)
-				for i := range deliveries {
-					deliveries[i].Event.Data = fmt.Appendf(nil, `{"page":"/pricing","text":%q}`, strings.Repeat("x", 300))
-				}
-				b.StartTimer()
-				for _, r := range deliver(b, c, deliveries) {
-					if r.Class != connector.Delivered {
-						b.Fatal(r)
-					}
-				}
-				rows += n
-			}
-			b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
-		})
-	}
 }

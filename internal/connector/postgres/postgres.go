@@ -9,11 +9,15 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/httpcall"
 	"github.com/eventsluice/sluice/internal/connector/warehouse"
 )
 
@@ -23,13 +27,27 @@ const Kind = "postgres"
 // version changes when the mapping of an event to a row changes.
 const version = "1"
 
+const (
+	// maxRows is the most rows of one call. From about here on more gain nothing.
+	maxRows = 5000
+	// copyRows is the number of rows from which COPY is faster than arrays. It
+	// costs a second round trip, and the server writes each row twice; but it
+	// reads them as they come, and holds no arrays of all of them. See
+	// BenchmarkSend.
+	copyRows = 500
+)
+
 // Connector writes events to one table.
 type Connector struct {
-	cfg   Config
-	pool  *pgxpool.Config
-	table table
-	redact
+	cfg  Config
+	pool *pgxpool.Config
+	sql  statements
+	explain
 	log *slog.Logger
+	// copyRows is the constant, another number in tests.
+	copyRows int
+	// cannotCopy says that the role may not make temporary tables.
+	cannotCopy atomic.Bool
 
 	mu     sync.Mutex
 	opened *pgxpool.Pool // nil until the first call
@@ -37,8 +55,21 @@ type Connector struct {
 
 var (
 	_ connector.Connector = (*Connector)(nil)
+	_ connector.Checker   = (*Connector)(nil)
 	_ connector.Factory   = New
 )
+
+// Spec says what the connector is.
+func Spec() connector.Spec {
+	return connector.Spec{
+		Kind: Kind, Summary: "a table of PostgreSQL, one row per event",
+		Settings: DefaultConfig(),
+		Dedup:    "the id, or the columns of the setting key, by the table's unique key",
+		Order:    "events of a user are inserted in order; a table has none of its own",
+		Limits:   fmt.Sprintf("%d events or %d MiB per call, %d connections", maxRows, warehouse.MaxBytes>>20, maxConns),
+		New:      New,
+	}
+}
 
 // New makes a connector from its settings. It does not connect.
 func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
@@ -50,7 +81,9 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Connector{cfg: cfg, pool: pool, table: table, redact: newRedact(pool.ConnConfig), log: log}, nil
+	return &Connector{
+		cfg: cfg, pool: pool, sql: newStatements(table, cfg.Key), explain: newExplain(pool.ConnConfig, table, cfg.Key), log: log, copyRows: copyRows,
+	}, nil
 }
 
 // Kind implements connector.Connector.
@@ -61,12 +94,12 @@ func (c *Connector) Version() string { return version }
 
 // Limits implements connector.Connector.
 func (c *Connector) Limits() connector.Limits {
-	return connector.Limits{MaxEvents: warehouse.MaxEvents, MaxConcurrency: int(c.pool.MaxConns), Dedups: true, Timeout: callTimeout}
+	return connector.Limits{MaxEvents: maxRows, MaxConcurrency: int(c.pool.MaxConns), Dedups: true, Timeout: callTimeout}
 }
 
 // Plan implements connector.Connector. The payload of a call is its rows.
 func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
-	return warehouse.Plan(events, makeRow)
+	return warehouse.Plan(events, maxRows, makeRow)
 }
 
 // Send implements connector.Connector.
@@ -127,9 +160,8 @@ func (c *Connector) insert(ctx context.Context, pool *pgxpool.Pool, rows []row, 
 	if err == nil {
 		for i := range rows {
 			results[i].Class = connector.Duplicate
-			if fresh[rows[i].id] {
+			if fresh[i] {
 				results[i].Class = connector.Delivered
-				delete(fresh, rows[i].id) // the same id again in this call is a duplicate
 			}
 		}
 		return nil
@@ -138,7 +170,7 @@ func (c *Connector) insert(ctx context.Context, pool *pgxpool.Pool, rows []row, 
 		return err
 	}
 	if len(rows) == 1 {
-		results[0] = c.refused(err)
+		results[0] = c.refused(err, c.faultyColumn(ctx, pool, rows[0]))
 		return nil
 	}
 	half := len(rows) / 2
@@ -148,43 +180,127 @@ func (c *Connector) insert(ctx context.Context, pool *pgxpool.Pool, rows []row, 
 	return c.insert(ctx, pool, rows[half:], results[half:])
 }
 
-// insertOnce stores rows with one statement and returns the ids that are new.
-// A missing table is created, if the settings say so.
-func (c *Connector) insertOnce(ctx context.Context, pool *pgxpool.Pool, rows []row) (map[string]bool, error) {
-	arguments := columnArrays(rows)
-	fresh, err := c.query(ctx, pool, arguments)
+// insertOnce stores rows, all or none, and returns which are new. A missing
+// table is created, if the settings say so.
+func (c *Connector) insertOnce(ctx context.Context, pool *pgxpool.Pool, rows []row) (fresh []bool, err error) {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return nil, notCommitted(err)
+	}
+	defer conn.Release()
+	pg := conn.Conn().PgConn()
+	fresh, err = c.store(ctx, pg, rows)
 	if !isMissingTable(err) || !c.cfg.CreateTable {
 		return fresh, err
 	}
-	c.log.Info("table is missing and is created", "table", c.table.String())
+	c.log.Info("table is missing and is created", "table", c.cfg.Table)
 	// Two that create it at the same time may fail on each other's catalog
-	// rows; what matters is the second query.
-	if _, err := pool.Exec(ctx, c.table.create()); err != nil && !isCreatedMeanwhile(err) {
-		return nil, err
+	// rows; what matters is the second try.
+	if _, err := pg.Exec(ctx, c.sql.create).ReadAll(); err != nil && !isCreatedMeanwhile(err) {
+		return nil, notCommitted(err)
 	}
-	return c.query(ctx, pool, arguments)
+	return c.store(ctx, pg, rows)
 }
 
-// errNotBegun is the error of a statement that was not sent.
-var errNotBegun = errors.New("no connection")
+func (c *Connector) store(ctx context.Context, pg *pgconn.PgConn, rows []row) ([]bool, error) {
+	if len(rows) < c.copyRows || c.cannotCopy.Load() {
+		return c.storeArrays(ctx, pg, rows)
+	}
+	fresh, err := c.storeCopy(ctx, pg, rows)
+	if errors.Is(err, errNoCopy) {
+		c.cannotCopy.Store(true)
+		c.log.Warn("the role may not make temporary tables: large calls are slower", "error", c.masker.Text(err.Error(), httpcall.MaxMessage))
+		return c.storeArrays(ctx, pg, rows)
+	}
+	return fresh, err
+}
 
-func (c *Connector) query(ctx context.Context, pool *pgxpool.Pool, arguments []any) (map[string]bool, error) {
+// storeArrays stores rows with one statement.
+func (c *Connector) storeArrays(ctx context.Context, pg *pgconn.PgConn, rows []row) ([]bool, error) {
+	columns := spare.Get().(*arrays)
+	defer spare.Put(columns) // the statement copies them
+	fresh := newlyStored{rows: rows, fresh: make([]bool, len(rows))}
+	binary := []int16{pgx.BinaryFormatCode}
+	reader := pg.ExecParams(ctx, c.sql.insert, columns.fill(rows), nil, binary, binary)
+	fresh.read(reader)
+	_, err := reader.Close()
+	return fresh.fresh, err
+}
+
+// errNoCopy is the error of a connection that cannot have a temporary table.
+var errNoCopy = errors.New("no temporary table")
+
+// storeCopy stores rows with COPY, in a transaction of its own: two round trips.
+func (c *Connector) storeCopy(ctx context.Context, pg *pgconn.PgConn, rows []row) (_ []bool, err error) {
+	defer func() {
+		if err != nil && !pg.IsClosed() && pg.TxStatus() != 'I' {
+			// A connection on which this fails too is not used again.
+			_, _ = pg.Exec(ctx, "ROLLBACK").ReadAll()
+		}
+	}()
+	if _, err := pg.CopyFrom(ctx, newCopyReader(rows), c.sql.copy); err != nil {
+		if code := codeOf(err); code == insufficientPrivilege || code == undefinedTable || code == featureNotSupported {
+			err = fmt.Errorf("%w: %w", errNoCopy, err)
+		}
+		return nil, notCommitted(err)
+	}
+	fresh := newlyStored{rows: rows, fresh: make([]bool, len(rows))}
+	statements := pg.Exec(ctx, c.sql.merge)
+	for statements.NextResult() {
+		fresh.read(statements.ResultReader())
+	}
+	if err := statements.Close(); err != nil {
+		return nil, maybeCommitted(err)
+	}
+	return fresh.fresh, nil
+}
+
+// newlyStored finds the rows that a statement returned the ids of.
+type newlyStored struct {
+	rows  []row
+	fresh []bool
+	next  int // after the last row that was found
+}
+
+// read reads the ids. They come in the order of the rows, unless somebody's
+// trigger has changed it. Of rows with the same id the first is the new one.
+func (s *newlyStored) read(ids *pgconn.ResultReader) {
+	for ids.NextRow() {
+		id := ids.Values()[0]
+		if !s.find(id, s.next) {
+			s.find(id, 0)
+		}
+	}
+}
+
+func (s *newlyStored) find(id []byte, from int) bool {
+	for i := from; i < len(s.rows); i++ {
+		if s.rows[i].id == string(id) && !s.fresh[i] {
+			s.fresh[i], s.next = true, i+1
+			return true
+		}
+	}
+	return false
+}
+
+// faultyColumn returns the name of the JSON column that the server cannot read,
+// "" if it is not that.
+func (c *Connector) faultyColumn(ctx context.Context, pool *pgxpool.Pool, r row) string {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNotBegun, err)
+		return ""
 	}
 	defer conn.Release()
-	rows, err := conn.Query(ctx, c.table.insert(), arguments...)
-	if err != nil {
-		return nil, err
+	rest := r.tuple[2:]
+	for i, column := range warehouse.Columns {
+		var value []byte
+		if value, rest = cutField(rest); columnTypes[i] != pgtype.JSONBOID {
+			continue
+		}
+		reader := conn.Conn().PgConn().ExecParams(ctx, "SELECT $1::jsonb IS NULL", [][]byte{value[4:]}, nil, []int16{pgx.BinaryFormatCode}, nil)
+		if _, err := reader.Close(); isRowFault(err) {
+			return column
+		}
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, err
-	}
-	fresh := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		fresh[id] = true
-	}
-	return fresh, nil
+	return ""
 }

@@ -1,30 +1,51 @@
 package postgres
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"testing"
 
+	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/connectortest"
 )
 
 func TestConforms(t *testing.T) {
 	t.Parallel()
-	connectortest.Run(t, connectortest.Harness{
+	for name, factory := range map[string]connector.Factory{"arrays": New, "COPY": newWithCopy} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			connectortest.Run(t, harness(factory))
+		})
+	}
+}
+
+// newWithCopy makes a connector that copies rows, however few they are.
+func newWithCopy(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
+	conn, err := New(raw, env)
+	if err == nil {
+		conn.(*Connector).copyRows = 1
+	}
+	return conn, err
+}
+
+func harness(factory connector.Factory) connectortest.Harness {
+	return connectortest.Harness{
 		Open: func(t *testing.T) *connectortest.Destination {
 			s := newServer(t)
 			return &connectortest.Destination{
-				Factory:  New,
-				Settings: fmt.Appendf(nil, `{"url":%q,"table":"public.events"}`, s.url),
-				Secrets:  []string{s.password, url.QueryEscape(s.password), url.PathEscape(s.password)},
-				Arrived:  func(t *testing.T) []string { return s.ids(t) },
+				Factory:     factory,
+				Settings:    fmt.Appendf(nil, `{"url":%q,"table":"public.events"}`, s.url),
+				Secrets:     []string{s.password, url.QueryEscape(s.password), url.PathEscape(s.password)},
+				Credentials: []string{"url", "table"},
+				Arrived:     func(t *testing.T) []string { return s.ids(t) },
 				Enter: map[connectortest.State]func(*testing.T) func(){
 					connectortest.Away:       s.enter(connectortest.Away),
 					connectortest.Hanging:    s.enter(connectortest.Hanging),
 					connectortest.LostAnswer: s.enter(connectortest.LostAnswer),
 					connectortest.Denied:     s.deny,
 					connectortest.Fussy: func(t *testing.T) func() {
-						s.exec(t, table{"events"}.create(), "ALTER TABLE events OWNER TO "+s.role,
+						s.exec(t, createEvents, "ALTER TABLE events OWNER TO "+s.role,
 							fmt.Sprintf("ALTER TABLE events ADD CONSTRAINT fussy CHECK (id <> '%s')", connectortest.BadID))
 						return func() {}
 					},
@@ -34,5 +55,5 @@ func TestConforms(t *testing.T) {
 		Cannot: map[connectortest.State]string{
 			connectortest.Throttling: "PostgreSQL refuses or waits, and asks nobody to come back later",
 		},
-	})
+	}
 }

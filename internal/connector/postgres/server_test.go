@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -26,6 +27,9 @@ type server struct {
 	password string
 	url      string // address for the connector
 }
+
+// createEvents makes the table as the connector does.
+var createEvents = newStatements(table{"events"}, []string{"id"}).create
 
 var roles atomic.Int64
 
@@ -215,7 +219,8 @@ func (p *proxy) serve(client net.Conn) {
 		if err != nil {
 			break
 		}
-		if kind == 'E' { // Execute
+		// Execute of a statement that commits by itself, or a query with COMMIT.
+		if kind == 'E' || kind == 'Q' && bytes.Contains(message, []byte("COMMIT\x00")) {
 			lost.Store(p.is(connectortest.LostAnswer))
 		}
 		if p.is(connectortest.Hanging) {

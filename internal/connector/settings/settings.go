@@ -6,6 +6,7 @@ package settings
 
 import (
 	"bytes"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,42 +40,65 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 // Decode reads a JSON object into the struct that target points to, and checks
 // its `validate` tags. Fields are named by their `json` tags; a member that no
 // field has is a fault, and so is one that occurs twice. Members that are
-// absent or null leave what target holds, which is how defaults are given. The
-// error joins every fault.
+// absent or null leave what target holds, which is how defaults are given. All
+// this goes for the structs in it too, whose members are named with those above
+// them: "mapping.privacy.ip". The error joins every fault.
 func Decode(raw json.RawMessage, target any) error {
-	fields := fieldsOf(reflect.ValueOf(target).Elem())
-	var faults []error
-	broken := make(map[string]bool)
-	err := members(raw, func(name string, value json.RawMessage, again bool) {
-		field, known := fields[name]
-		switch {
-		case !known:
-			faults = append(faults, fmt.Errorf("%s: unknown setting; there are %s", name, strings.Join(slices.Sorted(maps.Keys(fields)), ", ")))
-		case again:
-			faults = append(faults, fmt.Errorf("%s: given twice", name))
-		case string(value) == "null":
-		default:
-			if err := decodeField(value, field); err != nil {
-				broken[name] = true
-				faults = append(faults, fmt.Errorf("%s: %w", name, err))
-			}
-		}
-	})
-	if err != nil {
-		return err
+	d := decoder{broken: make(map[string]bool)}
+	if !d.object("", raw, reflect.ValueOf(target).Elem()) {
+		return errors.New("settings are not a JSON object")
 	}
 	var invalid validator.ValidationErrors
 	if err := validate().Struct(target); errors.As(err, &invalid) {
 		for _, fault := range invalid {
 			_, name, _ := strings.Cut(fault.Namespace(), ".")
-			if !broken[name] {
-				faults = append(faults, fmt.Errorf("%s: %s", name, explain(fault)))
+			if !d.broken[name] {
+				d.faults = append(d.faults, fmt.Errorf("%s: %s", name, explain(fault)))
 			}
 		}
 	} else if err != nil {
-		faults = append(faults, err)
+		d.faults = append(d.faults, err)
 	}
-	return errors.Join(faults...)
+	return errors.Join(d.faults...)
+}
+
+type decoder struct {
+	faults []error
+	broken map[string]bool // the names of settings that could not be read
+}
+
+// object reads a struct whose members are named with above before them, and
+// returns false if raw is no object.
+func (d *decoder) object(above string, raw json.RawMessage, v reflect.Value) bool {
+	fields := fieldsOf(v)
+	return members(raw, func(member string, value json.RawMessage, again bool) {
+		name := above + member
+		field, known := fields[member]
+		switch {
+		case !known:
+			d.faults = append(d.faults, fmt.Errorf("%s: unknown setting; there are %s", name, strings.Join(slices.Sorted(maps.Keys(fields)), ", ")))
+		case again:
+			d.faults = append(d.faults, fmt.Errorf("%s: given twice", name))
+		case string(value) == "null":
+		case field.Kind() == reflect.Struct && !readsItself(field.Addr().Type()):
+			if !d.object(name+".", value, field) {
+				d.fail(name, fmt.Errorf("must be %s", kindName(field.Type())))
+			}
+		default:
+			if err := decodeField(value, field); err != nil {
+				d.fail(name, err)
+			}
+		}
+	}) == nil
+}
+
+func readsItself(t reflect.Type) bool {
+	return t.Implements(reflect.TypeFor[json.Unmarshaler]()) || t.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
+func (d *decoder) fail(name string, err error) {
+	d.broken[name] = true
+	d.faults = append(d.faults, fmt.Errorf("%s: %w", name, err))
 }
 
 // members calls visit for each member of a JSON object.

@@ -16,6 +16,12 @@ type example struct {
 	Timeout settings.Duration `json:"timeout" validate:"min=1s,max=1m"`
 	Headers map[string]string `json:"headers"`
 	Strict  bool              `json:"strict"`
+	Inner   struct {
+		Kind string `json:"kind" validate:"omitempty,oneof=a b"`
+		Deep struct {
+			Text string `json:"text"`
+		} `json:"deep"`
+	} `json:"inner"`
 }
 
 func defaults() example {
@@ -25,10 +31,10 @@ func defaults() example {
 func TestDefaultsStandWhereNothingIsGiven(t *testing.T) {
 	t.Parallel()
 	got := defaults()
-	if err := settings.Decode([]byte(`{"url":"u","mode":null,"timeout":"1m","headers":{"a":"b"}}`), &got); err != nil {
+	if err := settings.Decode([]byte(`{"url":"u","mode":null,"timeout":"1m","headers":{"a":"b"},"inner":{"kind":null,"deep":{"text":"t"}}}`), &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Mode != "safe" || got.Count != 3 || time.Duration(got.Timeout) != time.Minute || got.Headers["a"] != "b" {
+	if got.Mode != "safe" || got.Count != 3 || time.Duration(got.Timeout) != time.Minute || got.Headers["a"] != "b" || got.Inner.Deep.Text != "t" {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -44,6 +50,9 @@ func TestEveryFaultIsNamedAndNoValueRepeated(t *testing.T) {
 			[]string{"url: is required", "secret: must be a string", "mode: must be one of fast, safe", "count: must be at most 10", "timeout: must be at most 1m"}},
 		{"wrong types", `{"url":["hunter2"],"count":"hunter2","headers":{"a":["hunter2"]},"strict":"hunter2","timeout":"hunter2"}`,
 			[]string{"url: must be a string", "count: must be a whole number", "headers: must be an object, each value a string", "strict: must be true or false", `timeout: not a duration`}},
+		{"in objects", `{"url":"u","inner":{"kind":"hunter2","deep":{"text":42,"txt":"hunter2"},"deep":{}}}`,
+			[]string{"inner.kind: must be one of a, b", "inner.deep.text: must be a string", "inner.deep.txt: unknown setting; there are text", "inner.deep: given twice"}},
+		{"no object", `{"url":"u","inner":["hunter2"]}`, []string{"inner: must be an object with deep, kind"}},
 		{"given twice", `{"url":"u","url":"hunter2"}`, []string{"url: given twice"}},
 		{"not an object", `["hunter2"]`, []string{"settings are not a JSON object"}},
 		{"text after the object", `{"url":"u"} "hunter2"`, []string{"settings are not a JSON object"}},

@@ -8,7 +8,6 @@ import (
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/connectortest"
-	"github.com/eventsluice/sluice/internal/connector/warehouse"
 )
 
 // eventSize is the size of an event in stored form in the benchmarks.
@@ -42,7 +41,7 @@ func TestBenchmarkEventsHaveTheSizeThatTheREADMESays(t *testing.T) {
 // real life, up to as many rows as there is time for. It needs a real disk: set
 // TMPDIR to a folder of one.
 func BenchmarkSend(b *testing.B) {
-	for _, n := range []int{1, 10, 100, warehouse.MaxEvents} {
+	for _, n := range []int{1, 10, 100, maxRows} {
 		b.Run(fmt.Sprintf("%d-rows", n), func(b *testing.B) {
 			c := open(b, filepath.Join(b.TempDir(), FileName))
 			rows := 0

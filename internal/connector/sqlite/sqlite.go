@@ -22,6 +22,10 @@ const Kind = "sqlite"
 // version changes when the mapping of an event to a row changes.
 const version = "1"
 
+// maxRows is the most rows of one call. A call costs as much as some hundred
+// rows, so fewer rows waste it; more add latency and memory, and little speed.
+const maxRows = 1000
+
 // FileName is the name of the warehouse in the data folder.
 const FileName = "warehouse.db"
 
@@ -29,7 +33,15 @@ const FileName = "warehouse.db"
 // file. All may be left out.
 type Config struct {
 	// Path is the database file. Default warehouse.db in the data folder.
-	Path string `json:"path"`
+	Path string `json:"path" doc:"the database file; default warehouse.db in the data folder"`
+}
+
+// Spec describes the connector.
+func Spec() connector.Spec {
+	return connector.Spec{
+		Kind: Kind, Summary: "a SQLite file on this machine, one row per event", Settings: Config{}, New: New,
+		Dedup: "id, the primary key", Order: "kept", Limits: "1,000 rows or 8 MiB in a transaction; one writer",
+	}
 }
 
 // Connector writes events to one file.
@@ -79,12 +91,12 @@ func (c *Connector) Version() string { return version }
 
 // Limits implements connector.Connector.
 func (c *Connector) Limits() connector.Limits {
-	return connector.Limits{MaxEvents: warehouse.MaxEvents, MaxConcurrency: 1, Dedups: true}
+	return connector.Limits{MaxEvents: maxRows, MaxConcurrency: 1, Dedups: true}
 }
 
 // Plan implements connector.Connector. The payload of a call is its rows.
 func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
-	return warehouse.Plan(events, makeRow)
+	return warehouse.Plan(events, maxRows, makeRow)
 }
 
 // Send implements connector.Connector.

@@ -3,6 +3,8 @@
 package warehouse
 
 import (
+	"time"
+
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/event"
 )
@@ -12,17 +14,13 @@ var Columns = [...]string{
 	"id", "type", "name", "user_id", "anonymous_id", "timestamp", "received_at", "source", "data", "context",
 }
 
-// Bounds of one call. A call costs as much as some hundred rows, so fewer rows
-// waste it; more add latency and memory, and little speed.
-const (
-	MaxEvents = 1000
-	MaxBytes  = 8 << 20
-)
+// MaxBytes bounds the data and context of one call, unless one row is larger.
+const MaxBytes = 8 << 20
 
-// Plan makes calls whose payload is a []Row of at most MaxEvents rows and
-// MaxBytes of data and context (one row may be larger). makeRow maps an event,
-// or returns the result of an event that the warehouse cannot have.
-func Plan[Row any](events []connector.Delivery, makeRow func(*event.Event) (Row, *connector.Result)) connector.Plan {
+// Plan makes calls whose payload is a []Row of at most maxRows rows and
+// MaxBytes. makeRow maps an event, or returns the result of an event that the
+// warehouse cannot have.
+func Plan[Row any](events []connector.Delivery, maxRows int, makeRow func(*event.Event) (Row, *connector.Result)) connector.Plan {
 	var (
 		plan    connector.Plan
 		rows    []Row
@@ -43,11 +41,11 @@ func Plan[Row any](events []connector.Delivery, makeRow func(*event.Event) (Row,
 			continue
 		}
 		n := len(e.Data) + len(e.Context) + len(e.Extra)
-		if len(rows) == MaxEvents || size+n > MaxBytes {
+		if len(rows) == maxRows || size+n > MaxBytes {
 			flush()
 		}
 		if rows == nil {
-			left := min(MaxEvents, len(events)-i)
+			left := min(maxRows, len(events)-i)
 			rows, indexes = make([]Row, 0, left), make([]int, 0, left)
 		}
 		rows, indexes, size = append(rows, row), append(indexes, i), size+n
@@ -69,6 +67,15 @@ func Context(e *event.Event) []byte {
 	stored := (&event.Event{Context: e.Context, Extra: e.Extra}).Append(nil)
 	before := len((&event.Event{}).Append(nil)) - len("{}}")
 	return stored[before : len(stored)-len("}")]
+}
+
+// Time reads the time of a column, RFC 3339. What is none is refused for good.
+func Time(column, text string) (time.Time, *connector.Result) {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return t, &connector.Result{Class: connector.Permanent, Code: column, Message: column + ": is not a time by RFC 3339"}
+	}
+	return t, nil
 }
 
 func orEmpty(object []byte) []byte {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/event"
@@ -18,13 +19,14 @@ func ids(e *event.Event) (string, *connector.Result) {
 
 func TestCallsAreBoundedInEventsAndBytes(t *testing.T) {
 	t.Parallel()
-	many := make([]connector.Delivery, 2*MaxEvents+1)
+	const maxRows = 100
+	many := make([]connector.Delivery, 2*maxRows+1)
 	for i := range many {
 		many[i].Event.ID = fmt.Sprint(i)
 	}
 	many[7].Event.ID = "bad"
-	plan := Plan(many, ids)
-	if len(plan.Calls) != 2 || len(plan.Calls[0].Events) != MaxEvents || len(plan.Calls[1].Events) != MaxEvents {
+	plan := Plan(many, maxRows, ids)
+	if len(plan.Calls) != 2 || len(plan.Calls[0].Events) != maxRows || len(plan.Calls[1].Events) != maxRows {
 		t.Errorf("%d calls", len(plan.Calls))
 	}
 	if len(plan.Done) != 1 || plan.Done[0].Event != 7 {
@@ -46,13 +48,33 @@ func TestCallsAreBoundedInEventsAndBytes(t *testing.T) {
 		large[i].Event.Data = make([]byte, size)
 	}
 	large[3].Event.Data = make([]byte, 3*MaxBytes) // alone, and sent all the same
-	plan = Plan(large, ids)
+	plan = Plan(large, maxRows, ids)
 	var got []int
 	for _, call := range plan.Calls {
 		got = append(got, len(call.Events))
 	}
 	if want := []int{2, 1, 1, 2, 1}; fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("calls of %v events, want %v", got, want)
+	}
+}
+
+func TestTimesAreRead(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"2026-11-23T11:00:00.1234567+01:00": "2026-11-23T10:00:00.1234567Z",
+		"0000-01-01T00:00:00+01:00":         "-0001-12-31T23:00:00Z",
+		"9999-12-31T23:59:59-12:00":         "10000-01-01T11:59:59Z",
+	} {
+		at, refused := Time("timestamp", text)
+		if got := at.UTC().Format(time.RFC3339Nano); refused != nil || got != want {
+			t.Errorf("%s is %s (%+v), want %s", text, got, refused, want)
+		}
+	}
+	for _, text := range []string{"", "yesterday", "2026-11-23", "2026-11-31T10:00:00Z", "1790000000"} {
+		if _, refused := Time("received_at", text); refused == nil || refused.Class != connector.Permanent ||
+			refused.Code != "received_at" || !strings.Contains(refused.Message, "received_at") {
+			t.Errorf("%q: %+v", text, refused)
+		}
 	}
 }
 

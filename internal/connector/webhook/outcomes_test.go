@@ -2,13 +2,19 @@ package webhook
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,23 +64,99 @@ func TestSignatureIsThatOfTheSpecification(t *testing.T) {
 		t.Fatalf("%d vectors, %v", len(file.Vectors), err)
 	}
 	for _, v := range file.Vectors {
-		key, err := parseSecret(v.Secret)
+		first, _, err := parseKey(v.Secret)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := sign([][]byte{key}, v.ID, v.Timestamp, []byte(v.Body)); got != v.Signature {
+		timestamp := strconv.FormatInt(v.Timestamp, 10)
+		if got := sign([]key{first}, v.ID, timestamp, []byte(v.Body)); got != v.Signature {
 			t.Errorf("signature %s, want %s", got, v.Signature)
 		}
 		// While secrets change, a receiver with either finds its signature.
-		other, err := parseSecret(secretB)
+		other, _, err := parseKey(secretB)
 		if err != nil {
 			t.Fatal(err)
 		}
-		both := strings.Split(sign([][]byte{other, key}, v.ID, v.Timestamp, []byte(v.Body)), " ")
+		both := strings.Split(sign([]key{other, first}, v.ID, timestamp, []byte(v.Body)), " ")
 		if len(both) != 2 || both[1] != v.Signature || both[0] == v.Signature {
 			t.Errorf("signatures %q", both)
 		}
 	}
+}
+
+// Vectors of RFC 8032, 7.1, tests 1 and 2: the seeds and their public keys.
+func TestKeyPairsSignSoThatThePublicKeyVerifies(t *testing.T) {
+	t.Parallel()
+	for _, pair := range []struct{ seed, public string }{
+		{"9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60", "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"},
+		{"4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb", "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"},
+	} {
+		seed, err := hex.DecodeString(pair.seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := hex.DecodeString(pair.public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, secret := range [][]byte{seed, slices.Concat(seed, public)} {
+			k, _, err := parseKey("whsk_" + base64.StdEncoding.EncodeToString(secret))
+			if err != nil {
+				t.Fatal(err)
+			}
+			symmetric, _, err := parseKey(secretA)
+			if err != nil {
+				t.Fatal(err)
+			}
+			both := strings.Split(sign([]key{k, symmetric}, "msg-1", "1795428000", []byte(`{"n":1}`)), " ")
+			encoded, ok := strings.CutPrefix(both[0], "v1a,")
+			signature, err := base64.StdEncoding.DecodeString(encoded)
+			if !ok || err != nil || !ed25519.Verify(public, []byte(`msg-1.1795428000.{"n":1}`), signature) {
+				t.Errorf("%q does not verify: %v", both[0], err)
+			}
+			if len(both) != 2 || !strings.HasPrefix(both[1], "v1,") {
+				t.Errorf("%q", both)
+			}
+		}
+	}
+}
+
+func TestKeysAreCheckedWithoutBeingRepeated(t *testing.T) {
+	t.Parallel()
+	seed := bytes.Repeat([]byte{7}, 32)
+	for text, want := range map[string]string{
+		"whpk_" + base64.StdEncoding.EncodeToString(seed):                  "is a public key",
+		"whsk_" + base64.StdEncoding.EncodeToString(seed[:31]):             "has 31 bytes, an ed25519 key has 32, or 64",
+		"whsk_" + base64.StdEncoding.EncodeToString(append(seed, seed...)): "is not its own",
+		"whsk_%": "is not base64 after whsk_",
+		"whsec_": "has 0 bytes",
+	} {
+		if _, _, err := parseKey(text); err == nil || !strings.Contains(err.Error(), want) || len(text) > 8 && strings.Contains(err.Error(), text[6:]) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// The senders of a process share the keys.
+func TestSignaturesMadeSideBySideAreThoseMadeAlone(t *testing.T) {
+	t.Parallel()
+	k, _, err := parseKey(secretA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for worker := range 8 {
+		wg.Go(func() {
+			for i := range 200 {
+				id, body := fmt.Sprint(worker, "-", i), bytes.Repeat([]byte{byte(i)}, i)
+				header := http.Header{"Webhook-Id": {id}, "Webhook-Timestamp": {"1795428000"}, "Webhook-Signature": {sign([]key{k}, id, "1795428000", body)}}
+				if err := verify(secretA, header, body, time.Unix(1795428000, 0)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestReceiversWithEitherSecretVerify(t *testing.T) {
@@ -189,10 +271,10 @@ func TestStatusDecidesTheOutcome(t *testing.T) {
 		{429, "864000", connector.Throttled, 24 * time.Hour},
 		{500, "", connector.Retryable, 0},
 		{501, "", connector.Permanent, 0},
-		{502, "", connector.Retryable, 0},
+		{502, "", connector.Throttled, 0},
 		{503, "30", connector.Throttled, 30 * time.Second},
 		{503, "", connector.Retryable, 0},
-		{504, "0", connector.Retryable, 0},
+		{504, "0", connector.Throttled, 0},
 		{505, "", connector.Permanent, 0},
 		{599, "", connector.Retryable, 0},
 		{799, "", connector.Retryable, 0},
@@ -217,6 +299,9 @@ func TestStatusDecidesTheOutcome(t *testing.T) {
 			}
 			if calls != 1 {
 				t.Errorf("%d calls", calls)
+			}
+			if got.Class == connector.Auth && !strings.Contains(got.Message, "url") {
+				t.Errorf("does not say which setting to look at: %s", got.Message)
 			}
 			if strings.Contains(got.Request+got.Response, "v1,") {
 				t.Errorf("the signature is shown: %s %s", got.Request, got.Response)
@@ -310,7 +395,7 @@ func TestSettingsNameEveryFaultAndNoSecret(t *testing.T) {
 		{"private", `{"url":"https://10.0.0.1/hunter2"}`, []string{"url: leads to a private address"}},
 		{"mapped", `{"url":"https://[::ffff:169.254.169.254]/"}`, []string{"url: leads to a private address"}},
 		{"several", `{"url":"https://example.com","secret":"hunter2hunter2","headers":{"webhook-id":"1","bad name":"2","x-y":"hunter2\n"},"timeout":"1h","body":"hunter2"}`,
-			[]string{"secret: must begin with whsec_", "headers: webhook-id cannot be set", `headers: "bad name" is not`, "headers: the value of x-y", "timeout: must be at most 5m", "body: must be one of event, standard"}},
+			[]string{"secret: must begin with whsec_ or whsk_", "headers: webhook-id cannot be set", `headers: "bad name" is not`, "headers: the value of x-y", "timeout: must be at most 5m", "body: must be one of event, standard"}},
 		{"a short secret", `{"url":"https://example.com","secret":"whsec_aHVudGVyMg=="}`, []string{"secret: has 7 bytes, must have 24 to 64"}},
 		{"a secret that is not base64", `{"url":"https://example.com","secret":"whsec_hunter2!"}`, []string{"secret: is not base64"}},
 		{"a previous secret alone", `{"url":"https://example.com","secret_previous":"` + secretA + `"}`, []string{"secret_previous: is of no use without secret"}},
@@ -398,15 +483,4 @@ func FuzzSettings(f *testing.F) {
 			t.Errorf("%s: %v", settings, err)
 		}
 	})
-}
-
-func BenchmarkSend(b *testing.B) {
-	c := toHandler(b, func(http.ResponseWriter, *http.Request) {}, `,"secret":"`+secretA+`"`)
-	call := c.Plan(connectortest.Plain(1)).Calls[0]
-	b.ReportAllocs()
-	for b.Loop() {
-		if r := c.Send(b.Context(), call)[0]; r.Class != connector.Delivered {
-			b.Fatal(r)
-		}
-	}
 }

@@ -21,27 +21,28 @@ import (
 type Config struct {
 	// URL is where events are posted to: https, or http too if AllowHTTP or
 	// AllowPrivate is set. It may hold a user name and password.
-	URL string `json:"url" validate:"required"`
-	// Secret signs each call: whsec_ and base64 of 24 to 64 random bytes.
-	// Empty: calls are not signed.
-	Secret string `json:"secret"`
-	// SecretPrevious signs too, while receivers move to a new Secret.
-	SecretPrevious string `json:"secret_previous"`
+	URL string `json:"url" validate:"required" doc:"where events are posted to; may hold user:password@, sent as Basic authentication"`
+	// Secret signs each call: whsec_ and base64 of 24 to 64 random bytes, or whsk_
+	// and base64 of an ed25519 key. Empty: calls are not signed.
+	Secret string `json:"secret" doc:"signs each call: whsec_ and base64 of 24 to 64 random bytes, or whsk_ and base64 of an ed25519 key"`
+	// SecretPrevious signs too, while receivers move to a new Secret. It may be of
+	// the other kind.
+	SecretPrevious string `json:"secret_previous" doc:"signs too, while receivers move to a new secret; may be of the other kind"`
 	// Headers are sent with each call. Their values count as secrets.
-	Headers map[string]string `json:"headers"`
+	Headers map[string]string `json:"headers" doc:"sent with each call; their values count as secrets"`
 	// Timeout bounds one call, from the connection to the answer. Default 15s.
-	Timeout settings.Duration `json:"timeout" validate:"min=100ms,max=5m"`
+	Timeout settings.Duration `json:"timeout" validate:"min=100ms,max=5m" doc:"for one call, from the connection to the answer; 100ms to 5m"`
 	// AllowPrivate lets the URL lead to private addresses. Default false.
-	AllowPrivate bool `json:"allow_private"`
+	AllowPrivate bool `json:"allow_private" doc:"lets the URL lead to private addresses"`
 	// AllowHTTP lets the URL be http, that is, readable on the way. Default false.
-	AllowHTTP bool `json:"allow_http"`
+	AllowHTTP bool `json:"allow_http" doc:"lets the URL be http, that is, readable and changeable on the way"`
 	// Body is what is posted: "event" (the stored event, byte for byte) or
 	// "standard" ({"type","timestamp","data"}). Default "event".
-	Body string `json:"body" validate:"oneof=event standard"`
+	Body string `json:"body" validate:"oneof=event standard" doc:"event: the event as it is stored; standard: type, timestamp and data"`
 	// RetryAmbiguous says that the receiver ignores a webhook-id it has seen,
 	// as Standard Webhooks asks of it, so that a call whose answer was lost is
 	// made again. Default true.
-	RetryAmbiguous bool `json:"retry_ambiguous"`
+	RetryAmbiguous bool `json:"retry_ambiguous" doc:"the receiver ignores a webhook-id it has seen, so a call whose answer was lost may be made again"`
 }
 
 // DefaultConfig returns the settings that hold where none are given.
@@ -65,8 +66,8 @@ var ownHeaders = []string{
 // endpoint is a Config that has been checked.
 type endpoint struct {
 	url     *url.URL
-	keys    [][]byte
-	header  http.Header
+	keys    []key
+	header  http.Header // its values are never changed
 	secrets []string
 }
 
@@ -87,13 +88,14 @@ func parseConfig(raw json.RawMessage) (Config, endpoint, error) {
 		if s.text == "" {
 			continue
 		}
-		key, err := parseSecret(s.text)
+		key, raw, err := parseKey(s.text)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", s.name, err))
 			continue
 		}
 		e.keys = append(e.keys, key)
-		e.secrets = append(e.secrets, s.text, strings.TrimPrefix(s.text, secretPrefix), string(key))
+		_, encoded, _ := strings.Cut(s.text, "_")
+		e.secrets = append(e.secrets, s.text, encoded, string(raw))
 	}
 	if cfg.Secret == "" && cfg.SecretPrevious != "" {
 		faults = append(faults, errors.New("secret_previous: is of no use without secret"))
@@ -120,6 +122,13 @@ func parseConfig(raw json.RawMessage) (Config, endpoint, error) {
 		if canonical != "Content-Type" && canonical != "User-Agent" {
 			e.secrets = append(e.secrets, headerSecrets(value)...)
 		}
+	}
+	if e.url != nil && e.url.User != nil {
+		if e.header["Authorization"] == nil {
+			password, _ := e.url.User.Password()
+			e.header.Set("Authorization", basicAuth(e.url.User.Username(), password))
+		}
+		e.url.User = nil
 	}
 	return cfg, e, errors.Join(faults...)
 }

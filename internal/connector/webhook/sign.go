@@ -1,41 +1,77 @@
 package webhook
 
 import (
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strconv"
+	"hash"
 	"strings"
+	"sync"
 )
 
-// Sizes of a secret in bytes. Source: Standard Webhooks, "Signature scheme".
+// Sizes of a symmetric secret in bytes. Source: Standard Webhooks, "Signature
+// scheme".
 const (
 	minSecretBytes = 24
 	maxSecretBytes = 64
 )
 
-// secretPrefix marks a symmetric secret.
-const secretPrefix = "whsec_"
+// Prefixes of secrets: a symmetric one, and the two halves of a key pair. Source:
+// Standard Webhooks, "Signature scheme".
+const (
+	symmetricPrefix = "whsec_"
+	privatePrefix   = "whsk_"
+	publicPrefix    = "whpk_"
+)
 
-// parseSecret reads whsec_ and the base64 of 24 to 64 random bytes. The error
-// does not repeat the secret.
-func parseSecret(text string) ([]byte, error) {
-	encoded, ok := strings.CutPrefix(text, secretPrefix)
-	if !ok {
-		return nil, errors.New("must begin with " + secretPrefix)
+// key signs calls: symmetric ones have macs, the others private.
+type key struct {
+	macs    *sync.Pool // of hash.Hash, keyed
+	private ed25519.PrivateKey
+}
+
+// parseKey reads whsec_ and the base64 of 24 to 64 random bytes, or whsk_ and
+// that of an ed25519 key: 32 bytes, perhaps with the 32 of the public key behind
+// them. The error does not repeat the secret. raw is what of the key may be seen
+// nowhere.
+func parseKey(text string) (k key, raw []byte, err error) {
+	prefix := symmetricPrefix
+	switch {
+	case strings.HasPrefix(text, publicPrefix):
+		return k, nil, errors.New("is a public key, which is for the receiver; the secret key begins with " + privatePrefix)
+	case strings.HasPrefix(text, privatePrefix):
+		prefix = privatePrefix
+	case !strings.HasPrefix(text, symmetricPrefix):
+		return k, nil, errors.New("must begin with " + symmetricPrefix + " or " + privatePrefix)
 	}
 	// Some generators leave the padding off.
-	key, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(encoded, "="))
-	if err != nil {
-		return nil, errors.New("is not base64 after " + secretPrefix)
+	raw, err = base64.RawStdEncoding.DecodeString(strings.TrimRight(text[len(prefix):], "="))
+	switch {
+	case err != nil:
+		return k, nil, errors.New("is not base64 after " + prefix)
+	case prefix == privatePrefix:
+		k.private, err = privateKey(raw)
+		return k, raw, err
+	case len(raw) < minSecretBytes || len(raw) > maxSecretBytes:
+		return k, nil, fmt.Errorf("has %d bytes, must have %d to %d", len(raw), minSecretBytes, maxSecretBytes)
 	}
-	if len(key) < minSecretBytes || len(key) > maxSecretBytes {
-		return nil, fmt.Errorf("has %d bytes, must have %d to %d", len(key), minSecretBytes, maxSecretBytes)
+	k.macs = &sync.Pool{New: func() any { return hmac.New(sha256.New, raw) }}
+	return k, raw, nil
+}
+
+func privateKey(raw []byte) (ed25519.PrivateKey, error) {
+	if len(raw) != ed25519.SeedSize && len(raw) != ed25519.PrivateKeySize {
+		return nil, fmt.Errorf("has %d bytes, an ed25519 key has %d, or %d with its public key", len(raw), ed25519.SeedSize, ed25519.PrivateKeySize)
 	}
-	return key, nil
+	private := ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize])
+	if len(raw) == ed25519.PrivateKeySize && string(private) != string(raw) {
+		return nil, errors.New("ends with a public key that is not its own")
+	}
+	return private, nil
 }
 
 // sign returns the webhook-signature header: one signature per key, separated
@@ -43,20 +79,31 @@ func parseSecret(text string) ([]byte, error) {
 //
 //	id "." timestamp "." body
 //
-// with HMAC-SHA256. Source: Standard Webhooks, "Signature scheme".
-func sign(keys [][]byte, id string, timestamp int64, body []byte) string {
-	var header strings.Builder
-	for i, key := range keys {
-		mac := hmac.New(sha256.New, key)
-		mac.Write([]byte(id + "." + strconv.FormatInt(timestamp, 10) + "."))
-		mac.Write(body)
+// as v1 with HMAC-SHA256, or as v1a with ed25519. Source: Standard Webhooks,
+// "Signature scheme".
+func sign(keys []key, id, timestamp string, body []byte) string {
+	var room [256]byte
+	signed := append(append(append(append(room[:0], id...), '.'), timestamp...), '.')
+	head := len(signed)
+	header := make([]byte, 0, 96*len(keys))
+	for i := range keys {
 		if i > 0 {
-			header.WriteByte(' ')
+			header = append(header, ' ')
 		}
-		header.WriteString("v1,")
-		header.WriteString(base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+		if k := &keys[i]; k.macs != nil {
+			mac := k.macs.Get().(hash.Hash)
+			mac.Reset()
+			mac.Write(signed[:head])
+			mac.Write(body)
+			var sum [sha256.Size]byte
+			header = base64.StdEncoding.AppendEncode(append(header, "v1,"...), mac.Sum(sum[:0]))
+			k.macs.Put(mac)
+		} else {
+			signed = append(signed[:head], body...)
+			header = base64.StdEncoding.AppendEncode(append(header, "v1a,"...), ed25519.Sign(k.private, signed))
+		}
 	}
-	return header.String()
+	return string(header)
 }
 
 // maxMessageID bounds webhook-id: some receivers keep it in a column of 255.

@@ -40,15 +40,26 @@ var (
 	_ connector.Factory   = New
 )
 
+// Spec describes the connector.
+func Spec() connector.Spec {
+	return connector.Spec{
+		Kind: Kind, Summary: "any HTTP endpoint, signed as Standard Webhooks describes", Settings: DefaultConfig(),
+		Dedup:  "webhook-id, the event's id, by which receivers ignore repetitions",
+		Order:  "kept for each user",
+		Limits: "one event a call, 64 connections; the destination's rate and concurrency decide",
+		New:    New,
+	}
+}
+
 // New makes a connector from its settings. It does not connect.
-func New(raw json.RawMessage, _ connector.Env) (connector.Connector, error) {
+func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	cfg, endpoint, err := parseConfig(raw)
 	if err != nil {
 		return nil, err
 	}
 	return &Connector{
 		cfg: cfg, endpoint: endpoint,
-		client: httpcall.NewClient(httpcall.Config{AllowPrivate: cfg.AllowPrivate}),
+		client: httpcall.NewClient(httpcall.Config{AllowPrivate: cfg.AllowPrivate, Dial: env.Dial}),
 	}, nil
 }
 
@@ -96,6 +107,11 @@ func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.R
 	req := c.request(ctx, m, time.Now())
 	answer := c.client.Do(req)
 	result := connector.Result{Class: answer.Class(), Status: answer.Status, RetryAfter: answer.RetryAfter}
+	if answer.Status == http.StatusBadGateway || answer.Status == http.StatusGatewayTimeout {
+		// The receiver is overloaded. Source: Standard Webhooks, "Delivery success
+		// and failure".
+		result.Class = connector.Throttled
+	}
 	if !result.Class.Settled() {
 		c.explain(&result, req, m, &answer)
 	}
@@ -109,26 +125,29 @@ func (c *Connector) Close() error {
 }
 
 func (c *Connector) request(ctx context.Context, m message, now time.Time) *http.Request {
-	header := c.endpoint.header.Clone()
-	header.Set("Webhook-Id", m.id)
-	header.Set("Webhook-Timestamp", strconv.FormatInt(now.Unix(), 10))
+	timestamp := strconv.FormatInt(now.Unix(), 10)
+	// One array holds the values of this call; those of the others are shared.
+	values := [4]string{m.id, timestamp, "", ""}
+	header := make(http.Header, len(c.endpoint.header)+len(values))
+	for name, value := range c.endpoint.header {
+		header[name] = value
+	}
+	header["Webhook-Id"], header["Webhook-Timestamp"] = values[0:1:1], values[1:2:2]
 	if len(c.endpoint.keys) > 0 {
-		header.Set("Webhook-Signature", sign(c.endpoint.keys, m.id, now.Unix(), m.body))
+		values[2] = sign(c.endpoint.keys, m.id, timestamp, m.body)
+		header["Webhook-Signature"] = values[2:3:3]
 	}
-	if span := trace.SpanContextFromContext(ctx); span.IsSampled() {
-		m.traceparent = tracing.Text(span) // of this attempt, within the event's
+	if header["Traceparent"] == nil {
+		if span := trace.SpanContextFromContext(ctx); span.IsSampled() {
+			m.traceparent = tracing.Text(span) // of this attempt, within the event's
+		}
+		if m.traceparent != "" {
+			values[3] = m.traceparent
+			header["Traceparent"] = values[3:4:4]
+		}
 	}
-	if m.traceparent != "" && header.Get("Traceparent") == "" {
-		header.Set("Traceparent", m.traceparent)
-	}
-	if user := c.endpoint.url.User; user != nil && header.Get("Authorization") == "" {
-		password, _ := user.Password()
-		header.Set("Authorization", basicAuth(user.Username(), password))
-	}
-	address := *c.endpoint.url
-	address.User = nil
 	req := &http.Request{
-		Method: http.MethodPost, URL: &address, Host: address.Host, Header: header,
+		Method: http.MethodPost, URL: c.endpoint.url, Host: c.endpoint.url.Host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Body: io.NopCloser(bytes.NewReader(m.body)), ContentLength: int64(len(m.body)),
 		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(m.body)), nil },
@@ -160,11 +179,11 @@ func (c *Connector) explain(result *connector.Result, req *http.Request, m messa
 func hint(status int) string {
 	switch {
 	case status >= 300 && status < 400:
-		return ": redirects are not followed, correct the url"
+		return ": redirects are not followed, correct the setting url"
 	case status == http.StatusGone:
-		return ": the receiver wants no more events here"
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		return ": check secret, headers and url"
+		return ": the receiver wants no more events at the setting url"
+	case httpcall.Classify(status, 0) == connector.Auth:
+		return ": check the settings secret, headers and url"
 	}
 	return ""
 }

@@ -49,6 +49,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/cloud/destination"
 	"github.com/eventsluice/sluice/internal/cloud/grave"
 	"github.com/eventsluice/sluice/internal/cloud/lambdahost"
 	"github.com/eventsluice/sluice/internal/cloud/object"
@@ -57,6 +58,7 @@ import (
 	"github.com/eventsluice/sluice/internal/cloud/secret"
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/attempt"
+	"github.com/eventsluice/sluice/internal/connector/catalog"
 	"github.com/eventsluice/sluice/internal/deadletter"
 )
 
@@ -104,16 +106,16 @@ type Function struct {
 // secrets and makes the connector. The error has one line for each variable that
 // cannot be used. metrics gets lines of embedded metrics.
 func New(ctx context.Context, cfg sdk.Config, environ []string, log *slog.Logger, metrics io.Writer) (*Function, error) {
-	return build(ctx, cfg, environ, connectors, log, metrics)
+	return build(ctx, cfg, environ, destination.Catalog(), log, metrics)
 }
 
-func build(ctx context.Context, cfg sdk.Config, environ []string, known map[string]connector.Factory, log *slog.Logger, metrics io.Writer) (*Function, error) {
+func build(ctx context.Context, cfg sdk.Config, environ []string, known catalog.Catalog, log *slog.Logger, metrics io.Writer) (*Function, error) {
 	settings, err := parseSettings(environ, cfg.Region, known)
 	if err != nil {
 		return nil, err
 	}
 	f := &Function{
-		settings: settings, factory: known[settings.Kind], log: log, metrics: metrics,
+		settings: settings, factory: known[settings.Kind].New, log: log, metrics: metrics,
 		queues: queue.New(cfg), objects: object.New(cfg), secrets: secret.New(cfg),
 	}
 	if f.values, err = f.resolve(ctx); err != nil {
@@ -124,7 +126,7 @@ func build(ctx context.Context, cfg sdk.Config, environ []string, known map[stri
 		return nil, fmt.Errorf("%s: %w", envSettings, err)
 	}
 	f.grave = &grave.Grave{Queue: f.queues, Ref: settings.DeadLetters, Objects: f.objects, Bucket: settings.Claims}
-	config := attempt.Config{Destination: settings.Destination, Retry: settings.Retry, OnceAtMost: settings.OnceAtMost, Concurrency: settings.Concurrency, Renew: f.renew}
+	config := attempt.Config{Destination: settings.Destination, Retry: settings.Retry, Ambiguous: settings.Ambiguous, Concurrency: settings.Concurrency, Renew: f.renew}
 	if settings.Waiting.URL != "" {
 		f.room = &grave.Grave{Queue: f.queues, Ref: settings.Waiting, Objects: f.objects, Bucket: settings.Claims}
 	} else {

@@ -534,7 +534,7 @@ func TestItReturnsBeforeItsTimeout(t *testing.T) {
 	t.Parallel()
 	for _, d := range []time.Duration{3 * time.Second, 10 * time.Second, time.Minute, 15 * time.Minute} {
 		t.Run(d.String(), func(t *testing.T) {
-			bubble(t, env(), func(t *testing.T, r *rig) {
+			bubble(t, env("AMBIGUOUS=retry"), func(t *testing.T, r *rig) {
 				never := make(chan struct{})
 				r.conn.Answer(stuck(never))
 				c, err := r.invokeWithin(d, many(one("e1", "u1"), one("e2", "u2")))

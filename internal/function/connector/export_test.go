@@ -5,5 +5,4 @@ var (
 	Build         = build
 	ParseSettings = parseSettings
 	Decode        = decode
-	Known         = connectors
 )

@@ -16,6 +16,7 @@ import (
 	"github.com/eventsluice/sluice/internal/cloud/cloudtest"
 	"github.com/eventsluice/sluice/internal/cloud/sqstest"
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/catalog"
 	"github.com/eventsluice/sluice/internal/connector/delivery/deliverytest"
 	"github.com/eventsluice/sluice/internal/deadletter"
 	function "github.com/eventsluice/sluice/internal/function/connector"
@@ -86,15 +87,15 @@ func (r *rig) start(environ ...string) {
 }
 
 func (r *rig) make(environ ...string) (*function.Function, error) {
-	return function.Build(r.t.Context(), r.aws.SDK(), environ, map[string]connector.Factory{
-		"double": func(settings json.RawMessage, _ connector.Env) (connector.Connector, error) {
+	return function.Build(r.t.Context(), r.aws.SDK(), environ, catalog.Of(connector.Spec{
+		Kind: "double", New: func(settings json.RawMessage, _ connector.Env) (connector.Connector, error) {
 			r.made = append(r.made, settings)
 			if strings.Contains(string(settings), "bad") {
 				return nil, fmt.Errorf("token: is not a token")
 			}
 			return r.conn, nil
 		},
-	}, slog.New(slog.NewJSONHandler(r.log, nil)), r.metrics)
+	}), slog.New(slog.NewJSONHandler(r.log, nil)), r.metrics)
 }
 
 // put puts an object into the bucket.

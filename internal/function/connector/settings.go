@@ -6,25 +6,15 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/eventsluice/sluice/internal/cloud/queue"
-	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/catalog"
 	"github.com/eventsluice/sluice/internal/connector/guard"
-	"github.com/eventsluice/sluice/internal/connector/postgres"
-	"github.com/eventsluice/sluice/internal/connector/webhook"
 	"github.com/eventsluice/sluice/internal/retry"
 )
-
-// connectors are those of the program but sqlite: the disk of a function ends
-// with its environment.
-var connectors = map[string]connector.Factory{
-	webhook.Kind:  webhook.New,
-	postgres.Kind: postgres.New,
-}
 
 // Settings are what the environment of the function says.
 type Settings struct {
@@ -39,8 +29,9 @@ type Settings struct {
 	Retry retry.Policy
 	// Concurrency is the most calls at once: CONCURRENCY; 0 is the default.
 	Concurrency int
-	// OnceAtMost: AMBIGUOUS is "dead" and not "retry".
-	OnceAtMost bool
+	// Ambiguous is what becomes of events that were written and not answered:
+	// AMBIGUOUS.
+	Ambiguous guard.Ambiguous
 	// DeadLetters is the queue of the events that are given up, Waiting that of
 	// those that are tried again later: DEAD_LETTER_QUEUE, RETRY_QUEUE.
 	DeadLetters, Waiting queue.Ref
@@ -75,7 +66,7 @@ var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 // parseSettings reads an environment of "NAME=value". An empty value is none. The
 // error has one line per fault, each naming the variable, its value unless that
 // may be secret, and what would be right. region is where the queues are.
-func parseSettings(environ []string, region string, known map[string]connector.Factory) (Settings, error) {
+func parseSettings(environ []string, region string, known catalog.Catalog) (Settings, error) {
 	var s Settings
 	var faults []error
 	env := map[string]string{}
@@ -88,8 +79,8 @@ func parseSettings(environ []string, region string, known map[string]connector.F
 		faults = append(faults, fmt.Errorf("%s=%q: %s", name, env[name], fmt.Sprintf(format, args...)))
 	}
 	s.Kind = env[envConnector]
-	if known[s.Kind] == nil {
-		bad(envConnector, "right would be one of %s", strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+	if _, ok := known[s.Kind]; !ok {
+		bad(envConnector, "right would be one of %s", strings.Join(known.Kinds(), ", "))
 	}
 	var err error
 	if s.Values, err = values(env); err != nil {
@@ -126,11 +117,7 @@ func parseSettings(environ []string, region string, known map[string]connector.F
 	if p := guard.Patience(s.Retry); p.MaxDelay < p.BaseDelay {
 		bad(envMaxDelay, "right would be %v or more, which is %s", p.BaseDelay, envBaseDelay)
 	}
-	switch env[envAmbiguous] {
-	case "", "retry":
-	case "dead":
-		s.OnceAtMost = true
-	default:
+	if s.Ambiguous = guard.Ambiguous(env[envAmbiguous]); !s.Ambiguous.Known() {
 		bad(envAmbiguous, `right would be "retry" or "dead"`)
 	}
 	for _, q := range []struct {

@@ -1,24 +1,21 @@
 package connector_test
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/cloud/destination"
 	"github.com/eventsluice/sluice/internal/connector/postgres"
 	"github.com/eventsluice/sluice/internal/connector/webhook"
 	function "github.com/eventsluice/sluice/internal/function/connector"
 )
 
 const region = "us-east-1"
+
+var known = destination.Catalog()
 
 func TestEveryFaultOfTheEnvironmentHasALine(t *testing.T) {
 	t.Parallel()
@@ -28,7 +25,7 @@ func TestEveryFaultOfTheEnvironmentHasALine(t *testing.T) {
 		want    []string
 	}{
 		"nothing is set": {nil, []string{
-			`CONNECTOR="": right would be one of postgres, webhook`,
+			`CONNECTOR="": right would be one of amplitude, clickhouse, ga4, gtm, hubspot, mailchimp, mixpanel, postgres, redshift, s3, slack, webhook`,
 			`DESTINATION="": right would be the destination_name of the rules`,
 			`DEAD_LETTER_QUEUE="": right would be the ARN or URL of the SQS queue`,
 		}},
@@ -36,7 +33,7 @@ func TestEveryFaultOfTheEnvironmentHasALine(t *testing.T) {
 			"CONNECTOR=webhok", "SETTINGS=[\"s3cret\"]", "DESTINATION=a b", "RETRY_MAX_ATTEMPTS=0", "RETRY_BASE_DELAY=1", "RETRY_MAX_DELAY=-1s", "AMBIGUOUS=maybe",
 			"DEAD_LETTER_QUEUE=dead", "RETRY_QUEUE=arn:aws:sqs:eu-west-1:123456789012:retry", "CLAIM_BUCKET=s3://claims",
 		}, []string{
-			`CONNECTOR="webhok": right would be one of postgres, webhook`,
+			`CONNECTOR="webhok": right would be one of amplitude, clickhouse, ga4, gtm, hubspot, mailchimp, mixpanel, postgres, redshift, s3, slack, webhook`,
 			`SETTINGS: not a JSON object; right would be`,
 			`DESTINATION="a b": right would be`,
 			`RETRY_MAX_ATTEMPTS="0": right would be a number from 1`,
@@ -54,7 +51,7 @@ func TestEveryFaultOfTheEnvironmentHasALine(t *testing.T) {
 			`RETRY_QUEUE="arn:aws:sqs:us-east-1:123456789012:dead": it is the dead letter queue`,
 		}},
 	} {
-		_, err := function.ParseSettings(c.environ, region, function.Known)
+		_, err := function.ParseSettings(c.environ, region, known)
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 			continue
@@ -82,17 +79,17 @@ func TestTheEnvironmentSaysWhatIsMeant(t *testing.T) {
 		"SETTINGS_URL=https://b.example/?a=b", "SETTINGS_ALLOW_HTTP=true", `SETTINGS_SECRET="true"`, "SETTINGS_HEADERS={\"X-C\":\"d\"}", "SETTINGS_EMPTY=",
 		"RETRY_MAX_ATTEMPTS=7", "RETRY_BASE_DELAY=2s", "RETRY_MAX_DELAY=1m", "AMBIGUOUS=dead",
 		"DEAD_LETTER_QUEUE=https://sqs.us-east-1.amazonaws.com/123456789012/dead", "RETRY_QUEUE=arn:aws:sqs:us-east-1:123456789012:retry.fifo", "CLAIM_BUCKET=a-bucket",
-	}, region, function.Known)
+	}, region, known)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const values = `{"allow_http":true,"headers":{"X-C":"d"},"secret":"true","timeout":"5s","url":"https://b.example/?a=b"}`
 	if string(s.Values) != values || s.Kind != "webhook" || s.Destination != "crm-prod" || s.Retry.MaxAttempts != 7 || s.Retry.BaseDelay != 2*time.Second || s.Retry.MaxDelay != time.Minute ||
-		!s.OnceAtMost || s.DeadLetters.Name != "dead" || !s.Waiting.FIFO() || s.Claims != "a-bucket" {
+		s.Ambiguous != "dead" || s.DeadLetters.Name != "dead" || !s.Waiting.FIFO() || s.Claims != "a-bucket" {
 		t.Errorf("%+v, values %s", s, s.Values)
 	}
-	s, err = function.ParseSettings([]string{"CONNECTOR=postgres", "DESTINATION=dwh", "DEAD_LETTER_QUEUE=arn:aws:sqs:us-east-1:123456789012:dead"}, region, function.Known)
-	if err != nil || string(s.Values) != "{}" || s.Waiting.URL != "" || s.OnceAtMost {
+	s, err = function.ParseSettings([]string{"CONNECTOR=postgres", "DESTINATION=dwh", "DEAD_LETTER_QUEUE=arn:aws:sqs:us-east-1:123456789012:dead"}, region, known)
+	if err != nil || string(s.Values) != "{}" || s.Waiting.URL != "" || s.Ambiguous != "" {
 		t.Errorf("%v, %+v", err, s)
 	}
 }
@@ -138,38 +135,4 @@ func TestTheConnectorsOfTheProgramStart(t *testing.T) {
 			}
 		}
 	})
-}
-
-// Who adds a connector to the program adds it here, or says why not.
-func TestEveryConnectorOfTheProgramIsHereToo(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join("..", "..", "app", "destinations.go")
-	source, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := parser.ParseFile(token.NewFileSet(), path, source, parser.SkipObjectResolution)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var kinds []string
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok || spec.Names[0].Name != "connectors" {
-			return true
-		}
-		for _, e := range spec.Values[0].(*ast.CompositeLit).Elts {
-			kinds = append(kinds, e.(*ast.KeyValueExpr).Key.(*ast.SelectorExpr).X.(*ast.Ident).Name)
-		}
-		return false
-	})
-	if len(kinds) < 3 {
-		t.Fatalf("%s registers only %v", path, kinds)
-	}
-	noDisk := []string{"sqlite"}
-	for _, kind := range kinds {
-		if function.Known[kind] == nil && !slices.Contains(noDisk, kind) {
-			t.Errorf("connector %q is not in the function", kind)
-		}
-	}
 }

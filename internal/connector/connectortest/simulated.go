@@ -1,0 +1,116 @@
+package connectortest
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/event"
+	"github.com/eventsluice/sluice/internal/simulator"
+)
+
+// Simulated is a connector and the simulated vendor that it delivers to.
+type Simulated struct {
+	// Vendor names the vendor, New makes the connector to it.
+	Vendor string
+	New    connector.Factory
+	// Settings, if it is set, changes the settings that lead to the vendor.
+	Settings func(settings map[string]any)
+	// Credentials are the settings of which an Auth result names one. Secrets are
+	// those whose values must not be seen anywhere.
+	Credentials, Secrets []string
+	// Adapt, if it is set, gives an event what this kind of destination needs of
+	// it. It must change events alike that are alike.
+	Adapt func(e *event.Event)
+	// IDs returns the ids of the events in what the vendor has taken, in order.
+	// Default: Item.ID of each.
+	IDs func(items []simulator.Item) []string
+}
+
+// Harness returns destinations that are the vendor, on ports of this machine.
+// cannot is Harness.Cannot.
+func (s Simulated) Harness(cannot map[State]string) Harness {
+	return Harness{Open: s.open, Cannot: cannot, Adapt: s.Adapt}
+}
+
+func (s Simulated) open(t *testing.T) *Destination {
+	t.Helper()
+	vendor, err := simulator.New(s.Vendor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vendor.Unlimited() // the suite sends in a moment what a vendor allows in minutes
+	server := httptest.NewServer(vendor)
+	t.Cleanup(server.Close)
+	t.Cleanup(server.CloseClientConnections) // those that hang
+	settings := s.settings(t, vendor, server.URL)
+	d := &Destination{
+		Factory: s.New, Settings: settings, Credentials: s.Credentials, Enter: map[State]func(*testing.T) func(){},
+		Arrived: func(*testing.T) []string { return s.ids(vendor.Received()) },
+	}
+	for _, secret := range s.secrets(t, settings) {
+		d.Secrets = append(d.Secrets, secret)
+	}
+	for state, trouble := range map[State]simulator.Trouble{
+		Away:       {Away: true},
+		Denied:     {Denied: true},
+		Throttling: {Throttle: 1},
+		Hanging:    {Hang: true},
+		LostAnswer: {Lose: 1},
+		Fussy:      {Refuse: func(id string) bool { return id == BadID }},
+	} {
+		d.Enter[state] = func(*testing.T) func() {
+			vendor.Trouble(trouble)
+			return func() { vendor.Trouble(simulator.Trouble{}) }
+		}
+	}
+	return d
+}
+
+// settings returns the settings that lead to the vendor.
+func (s Simulated) settings(t testing.TB, vendor *simulator.Vendor, baseURL string) json.RawMessage {
+	t.Helper()
+	raw := vendor.Settings(baseURL)
+	if s.Settings == nil {
+		return raw
+	}
+	var settings map[string]any
+	if err := json.Unmarshal(raw, &settings); err != nil {
+		t.Fatal(err)
+	}
+	s.Settings(settings)
+	raw, err := json.Marshal(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// secrets returns the values of the settings that are secret, by their name.
+func (s Simulated) secrets(t testing.TB, settings json.RawMessage) map[string]string {
+	t.Helper()
+	var values map[string]any
+	if err := json.Unmarshal(settings, &values); err != nil {
+		t.Fatal(err)
+	}
+	secrets := map[string]string{}
+	for _, name := range s.Secrets {
+		secret, ok := values[name].(string)
+		if !ok || len(secret) < 8 {
+			t.Fatalf("setting %s has no secret to look for", name)
+		}
+		secrets[name] = secret
+	}
+	return secrets
+}
+
+func (s Simulated) ids(items []simulator.Item) (ids []string) {
+	if s.IDs != nil {
+		return s.IDs(items)
+	}
+	for _, item := range items {
+		ids = append(ids, item.ID)
+	}
+	return ids
+}

@@ -1,0 +1,161 @@
+// Package slack posts events to a channel of Slack, one message each, through an
+// incoming webhook. Settings, text, limits and outcomes are described in
+// README.md.
+package slack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/httpcall"
+	"github.com/eventsluice/sluice/internal/connector/mapping"
+	"github.com/eventsluice/sluice/internal/connector/settings"
+)
+
+// Kind is the connector's name in the destinations file.
+const Kind = "slack"
+
+const (
+	// maxText: "the maximum length for the text" of a message is 40,000 characters,
+	// the rest is cut. Source: Slack, chat.postMessage, "Truncating content" (read
+	// 2026-11). It also says to stay below 4,000, which people can read.
+	maxText = 4000
+	// maxValue is what is shown of a property.
+	maxValue = 300
+)
+
+// Config are the settings of a Slack destination.
+type Config struct {
+	URL     string           `json:"url" validate:"required" doc:"the incoming webhook: https://hooks.slack.com/services/…; all of it is secret"`
+	Text    string           `json:"text" doc:"text of the message, a JSON pointer or a CEL expression; without it the name of the event, who it was, and its properties"`
+	Mapping mapping.Settings `json:"mapping" doc:"changes names, identities and properties"`
+}
+
+// Connector posts to one channel.
+type Connector struct {
+	mapper *mapping.Mapper
+	api    *httpcall.API
+}
+
+// Spec describes the connector.
+func Spec() connector.Spec {
+	return connector.Spec{
+		Kind: Kind, Summary: "Slack: a message for each event, through an incoming webhook", Settings: Config{}, New: New,
+		Dedup: "none", Order: "kept", Limits: "one message a second",
+	}
+}
+
+// New makes a connector from its settings. It does not connect.
+func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
+	var cfg Config
+	faults := settings.Decode(raw, &cfg)
+	defaults := mapping.Defaults{}
+	if cfg.Text != "" {
+		defaults.Extra = []mapping.Field{{Name: "text", Sources: []string{cfg.Text}}}
+	}
+	mapper, err := mapping.New(cfg.Mapping, defaults)
+	if faults = errors.Join(faults, err); faults != nil {
+		return nil, faults
+	}
+	api, err := httpcall.NewAPI(httpcall.APIConfig{
+		Endpoint: cfg.URL, Address: "url", Credentials: "url", Secrets: []string{cfg.URL},
+		Header: http.Header{"Content-Type": {"application/json"}}, Dial: env.Dial,
+	})
+	return &Connector{mapper, api}, err
+}
+
+// Kind implements connector.Connector.
+func (c *Connector) Kind() string { return Kind }
+
+// Version implements connector.Connector. It changes when the text does.
+func (c *Connector) Version() string { return "1" }
+
+// Limits implements connector.Connector. A channel is for people: one call at a
+// time is more than they read.
+func (c *Connector) Limits() connector.Limits {
+	return connector.Limits{MaxEvents: 20, MaxConcurrency: 1}
+}
+
+// Close implements connector.Connector.
+func (c *Connector) Close() error {
+	c.api.Close()
+	return nil
+}
+
+// Plan implements connector.Connector. The payload of a call is its body.
+func (c *Connector) Plan(events []connector.Delivery) (plan connector.Plan) {
+	var record mapping.Record
+	for i := range events {
+		if refused := c.mapper.Map(&events[i].Event, &record); refused != nil {
+			plan.Done = append(plan.Done, connector.Done{Event: i, Result: *refused})
+			continue
+		}
+		text := mapping.CutRunes(words(&record), maxText)
+		if strings.TrimSpace(text) == "" {
+			refused := mapping.Refuse("no_text", "text", "a message needs some")
+			plan.Done = append(plan.Done, connector.Done{Event: i, Result: *refused})
+			continue
+		}
+		body := append(mapping.AppendText([]byte{'{'}, "text", text), '}')
+		plan.Calls = append(plan.Calls, connector.Call{Events: []int{i}, Payload: body})
+	}
+	return plan
+}
+
+// escaper keeps what is in an event from mentioning people and making links.
+// Source: Slack, Formatting text for app surfaces, "Escaping text" (read 2026-11).
+var escaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+
+// words returns the text of a message. What operators write themselves stays as
+// it is, mentions and links included.
+func words(r *mapping.Record) string {
+	if len(r.Extra) > 0 {
+		text, _ := mapping.Text(r.Extra[0].Value)
+		return text
+	}
+	var b strings.Builder
+	b.WriteString("*" + escaper.Replace(mapping.CutRunes(r.Name, maxValue)) + "*")
+	for _, who := range []string{r.Email, r.UserID, r.AnonymousID} {
+		if who != "" {
+			b.WriteString(" · " + escaper.Replace(mapping.CutRunes(who, maxValue)))
+			break
+		}
+	}
+	for _, p := range append(r.Properties, r.Traits...) {
+		text, _ := mapping.Text(p.Value)
+		b.WriteString("\n" + escaper.Replace(mapping.CutRunes(p.Name, maxValue)+": "+mapping.CutRunes(text, maxValue)))
+	}
+	return b.String()
+}
+
+// Send implements connector.Connector.
+func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.Result {
+	x := c.api.Do(ctx, httpcall.Request{Body: call.Payload.([]byte)})
+	return connector.All(len(call.Events), outcome(x))
+}
+
+// outcome is the result of a message. Slack answers in words, and 200 is only
+// good with "ok". Source: Slack, Sending messages using incoming webhooks,
+// "Handling errors" (read 2026-11).
+func outcome(x *httpcall.Exchange) connector.Result {
+	said := strings.TrimSpace(string(x.Body))
+	var web struct{ Error string }
+	if json.Unmarshal(x.Body, &web) == nil && web.Error != "" {
+		said = web.Error // as the Web API says it
+	}
+	switch {
+	case x.Err != nil || x.Status >= 500 || x.Status == http.StatusTooManyRequests:
+		return x.Outcome()
+	case x.Status == http.StatusOK && said == "ok":
+		return x.Outcome()
+	case x.Status == http.StatusForbidden, x.Status == http.StatusNotFound, x.Status == http.StatusGone:
+		return x.Result(connector.Auth, said, "Slack says "+said+": the webhook, or its channel, is not there any more")
+	case x.Status == http.StatusOK:
+		return x.Result(connector.Retryable, said, "Slack says 200 and "+said)
+	}
+	return x.Result(x.Class(), said, "Slack says "+said)
+}
