@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/connector/hubspot"
+	"github.com/eventsluice/sluice/internal/connector/mailchimp"
 	"github.com/eventsluice/sluice/internal/simulator"
 )
 
@@ -19,7 +21,7 @@ const simulatedPrefix = "simulated-"
 
 // simulated are the vendors that a process simulates for itself, for people who
 // try it out without an account: each listens on a port of this machine, and has
-// a destination that gets every event.
+// a destination that gets every event it can make use of.
 type simulated []simulatedVendor
 
 type simulatedVendor struct {
@@ -66,10 +68,18 @@ func (all simulated) destinations(doc []byte) []byte {
 	})
 }
 
+// knownUsers is the condition of vendors that know people by their address: what
+// visitors do who have not said who they are is not for them.
+const knownUsers = "has(event.data.email) || has(event.context.traits) && has(event.context.traits.email)"
+
 // rules returns a rules document with one more for each vendor.
 func (all simulated) rules(doc []byte) []byte {
 	return all.extend(doc, func(v simulatedVendor) any {
-		return map[string]any{"destination_name": simulatedPrefix + v.vendor.Kind(), "enabled_events": []string{"*"}}
+		rule := map[string]any{"destination_name": simulatedPrefix + v.vendor.Kind(), "enabled_events": []string{"*"}}
+		if kind := v.vendor.Kind(); kind == hubspot.Kind || kind == mailchimp.Kind {
+			rule["when"] = knownUsers
+		}
+		return rule
 	})
 }
 
@@ -103,7 +113,7 @@ func (all simulated) greet(out io.Writer) {
 	for _, v := range all {
 		width = max(width, len(v.vendor.Kind()))
 	}
-	fmt.Fprintf(out, "Simulated vendors, which get every event; open one to see what has arrived:\n\n")
+	fmt.Fprintf(out, "Simulated vendors, which get what is sent from now on; open one to see what has arrived:\n\n")
 	for _, v := range all {
 		fmt.Fprintf(out, "  %s%s  %s/\n", v.vendor.Kind(), strings.Repeat(" ", width-len(v.vendor.Kind())), v.server.url())
 	}

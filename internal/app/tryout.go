@@ -239,11 +239,11 @@ func TryDestination(ctx context.Context, s Settings, name string, sent []byte, o
 	defer cancel()
 	stored := ev.Append(nil)
 	fmt.Fprintf(out, "event      %s\nto         %s (%s@%s)\n", stored, d.Name, conn.Kind(), conn.Version())
-	result, err := tryOut(ctx, conn, connector.Delivery{Event: ev, Raw: stored, Rule: "test", Attempt: 1})
+	result, kept, err := tryOut(ctx, conn, connector.Delivery{Event: ev, Raw: stored, Rule: "test", Attempt: 1})
 	if err != nil {
 		return err
 	}
-	explain(out, result)
+	explain(out, result, kept)
 	if result.Class != connector.Delivered && result.Class != connector.Duplicate {
 		return ErrSaid
 	}
@@ -251,24 +251,24 @@ func TryDestination(ctx context.Context, s Settings, name string, sent []byte, o
 }
 
 // tryOut delivers one event, or tries it in the way that its destination has for
-// that.
-func tryOut(ctx context.Context, conn connector.Connector, d connector.Delivery) (connector.Result, error) {
+// that; then the destination does not keep it.
+func tryOut(ctx context.Context, conn connector.Connector, d connector.Delivery) (result connector.Result, kept bool, err error) {
 	if tester, ok := conn.(connector.Tester); ok {
-		return tester.Test(ctx, d), nil
+		return tester.Test(ctx, d), false, nil
 	}
 	g := guard.New(conn, 1, nil, quietLogger())
 	plan, err := g.Plan([]connector.Delivery{d})
 	if err != nil {
-		return connector.Result{}, err
+		return result, true, err
 	}
 	if len(plan.Done) > 0 {
-		return plan.Done[0].Result, nil
+		return plan.Done[0].Result, true, nil
 	}
 	results, _ := g.Send(ctx, plan.Calls[0])
 	if len(results) == 0 {
-		return connector.Result{}, ctx.Err()
+		return result, true, ctx.Err()
 	}
-	return results[0], nil
+	return results[0], true, nil
 }
 
 // meanings say what Sluice does about an outcome.
@@ -284,8 +284,12 @@ var meanings = map[connector.Class]string{
 	connector.Ambiguous: "the answer was lost: the destination may have the event; it is sent again if the destination knows duplicates, and is a dead letter otherwise",
 }
 
-func explain(out io.Writer, r connector.Result) {
-	fmt.Fprintf(out, "outcome    %s: %s\n", r.Class, meanings[r.Class])
+func explain(out io.Writer, r connector.Result, kept bool) {
+	meaning := meanings[r.Class]
+	if r.Class == connector.Delivered && !kept {
+		meaning = "the destination would take the event; it was validated, and is not kept"
+	}
+	fmt.Fprintf(out, "outcome    %s: %s\n", r.Class, meaning)
 	if r.Status != 0 {
 		fmt.Fprintf(out, "status     %s\n", statusText(r.Status))
 	}

@@ -46,6 +46,33 @@ func TestTheExampleOnKinesisSendsAndPeeks(t *testing.T) {
 	}
 }
 
+// TestTheExampleOfDestinationsFillsThemAll runs examples/destinations.sh as a
+// person does.
+func TestTheExampleOfDestinationsFillsThemAll(t *testing.T) {
+	t.Parallel()
+	out := string(example(t, "destinations.sh"))
+	for _, want := range []string{
+		"sent 2271 events", "amplitude: ", "mixpanel: ", "2271 items taken", "621 event Product Viewed", "123 event purchase", "170 contact",
+		"170 member", `"currency": "EUR"`, "received 2271 = rejected 0 + accepted 2271; stored 2271; spooled 0; residual 0",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not printed:\n%s", want, out)
+		}
+	}
+	rows := 0
+	for line := range strings.Lines(out) {
+		if fields := strings.Fields(line); len(fields) == 11 && (strings.HasPrefix(fields[0], "simulated-") || fields[0] == "warehouse") {
+			rows++
+			if fields[6] != "0" || fields[4] != "0" || fields[5] != "0" {
+				t.Errorf("not everything was delivered: %s", line)
+			}
+		}
+	}
+	if rows != 8 {
+		t.Errorf("%d destinations in the ledger:\n%s", rows, out)
+	}
+}
+
 // TestTheExampleOnAWSWalksThroughFailureAndBack runs examples/aws-local.sh as a
 // person does.
 func TestTheExampleOnAWSWalksThroughFailureAndBack(t *testing.T) {

@@ -2,8 +2,12 @@ package simulator
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/json"
 	"html/template"
 	"net/http"
+	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -34,8 +38,50 @@ var pageTemplate = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 </html>
 `))
 
-// page shows people what has arrived.
-func (v *Vendor) page(w http.ResponseWriter) {
+// summary is what programs get in place of the page.
+type summary struct {
+	Kind   string `json:"vendor"`
+	Counts Counts `json:"counts"`
+	// ByName is how many of the items that are kept have a kind and a name, Newest
+	// is the last one of each.
+	ByName []named `json:"by_name"`
+}
+
+type named struct {
+	Kind   string `json:"kind"`
+	Name   string `json:"name"`
+	Items  int    `json:"items"`
+	Newest Item   `json:"newest"`
+}
+
+// summarize counts what has arrived.
+func (v *Vendor) summarize() summary {
+	s := summary{Kind: v.kind, Counts: v.Counts()}
+	places := map[[2]string]int{}
+	for _, item := range v.Received() {
+		key := [2]string{item.Kind, item.Name}
+		place, known := places[key]
+		if !known {
+			place = len(s.ByName)
+			places[key] = place
+			s.ByName = append(s.ByName, named{Kind: item.Kind, Name: item.Name})
+		}
+		s.ByName[place].Items++
+		s.ByName[place].Newest = item
+	}
+	slices.SortStableFunc(s.ByName, func(a, b named) int { return cmp.Compare(b.Items, a.Items) })
+	return s
+}
+
+// page shows people what has arrived, and programs that ask for JSON how much.
+func (v *Vendor) page(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Vary", "Accept")
+	if strings.HasPrefix(r.Header.Get("Accept"), "application/json") {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(v.summarize()) // the reader may be gone
+		return
+	}
 	type row struct{ Kind, Name, User, ID, Reason, Body string }
 	page := struct {
 		Kind         string
@@ -55,7 +101,6 @@ func (v *Vendor) page(w http.ResponseWriter) {
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	_, _ = w.Write(out.Bytes()) // the reader may be gone
 }
 

@@ -14,16 +14,17 @@ type Item struct {
 	// ID is the sender's id of the event where the vendor has a field for it
 	// ($insert_id, uuid, objectWriteTraceId, insert_id, webhook-id, the parameter
 	// event_id), "" otherwise.
-	ID string
+	ID string `json:"id,omitempty"`
 	// Kind says what it is in the vendor's words, such as "event", "profile",
 	// "contact" or "tags".
-	Kind string
+	Kind string `json:"kind"`
 	// Name is the event's name at the vendor, User whom it is about. "" if there is
 	// none.
-	Name, User string
+	Name string `json:"name,omitempty"`
+	User string `json:"user,omitempty"`
 	// Body is the item as JSON; its members may be in another order than they were
 	// sent in. It is not to be changed.
-	Body json.RawMessage
+	Body json.RawMessage `json:"body"`
 }
 
 // Drop is something that a vendor said yes to and threw away: an item, or a whole
@@ -37,11 +38,16 @@ type Drop struct {
 type Counts struct {
 	// Calls is all calls, Throttled those that were too many, and Lost those that
 	// were carried out without an answer.
-	Calls, Throttled, Lost int64
+	Calls     int64 `json:"calls"`
+	Throttled int64 `json:"throttled"`
+	Lost      int64 `json:"lost"`
 	// Taken is items that were taken, Duplicates those that the vendor had
 	// already and ignored, Refused those that it said no to, and Dropped those
 	// that it said yes to and threw away.
-	Taken, Duplicates, Refused, Dropped int64
+	Taken      int64 `json:"taken"`
+	Duplicates int64 `json:"duplicates"`
+	Refused    int64 `json:"refused"`
+	Dropped    int64 `json:"dropped"`
 }
 
 // Bounds of what a vendor keeps.

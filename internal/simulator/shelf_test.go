@@ -105,6 +105,30 @@ func TestThePageShowsWhatArrivedAndEscapesIt(t *testing.T) {
 	}
 }
 
+// Programs ask for JSON and get how much there is of what.
+func TestProgramsGetASummary(t *testing.T) {
+	t.Parallel()
+	v := newVendor(t, "ga4", nil)
+	v.call(t, request{path: ga4Collect, body: hit([]any{ga4Event("bought"), ga4Event("seen"), ga4Event("seen", "params", object{"event_id": "last"})})})
+	got := v.call(t, request{method: "GET", path: "/", header: map[string]string{"Accept": "application/json"}})
+	var s struct {
+		Vendor string
+		Counts struct{ Calls, Taken int }
+		ByName []struct {
+			Kind, Name string
+			Items      int
+			Newest     struct{ ID string }
+		} `json:"by_name"`
+	}
+	if err := json.Unmarshal([]byte(got.body), &s); err != nil {
+		t.Fatalf("%v\n%s", err, got.body)
+	}
+	if s.Vendor != "ga4" || s.Counts.Calls != 1 || s.Counts.Taken != 3 || len(s.ByName) != 2 ||
+		s.ByName[0].Name != "seen" || s.ByName[0].Items != 2 || s.ByName[0].Newest.ID != "last" || s.ByName[1].Name != "bought" {
+		t.Errorf("%+v", s)
+	}
+}
+
 // The vendor also serves over the network, as `sluice up --simulate` does.
 func TestAVendorServesOverTheNetwork(t *testing.T) {
 	t.Parallel()

@@ -128,7 +128,7 @@ func (v *Vendor) Counts() Counts { return v.shelf.counts() }
 // an answer is to be lost, which cuts the connection.
 func (v *Vendor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if (r.Method == http.MethodGet || r.Method == http.MethodHead) && (r.URL.Path == "/" || r.URL.Path == "") {
-		v.page(w)
+		v.page(w, r)
 		return
 	}
 	mood := v.mood.Load()

@@ -453,7 +453,7 @@ func TestACallThatDoesNotReturnIsLeftBehind(t *testing.T) {
 			<-free
 			return connector.All(len(events), connector.Result{Class: ok})
 		})
-		s := newStage(t, conn, attempt.Config{Concurrency: 1})
+		s := newStage(t, conn, attempt.Config{Concurrency: 1, Ambiguous: "retry"})
 		for n := range 6 {
 			start := time.Now()
 			all := letters("u1/a", "u2/b")

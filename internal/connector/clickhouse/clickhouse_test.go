@@ -7,6 +7,7 @@ import (
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/connectortest"
+	"github.com/eventsluice/sluice/internal/connector/warehouse/warehousetest"
 )
 
 func TestConforms(t *testing.T) {
@@ -33,6 +34,20 @@ func TestConforms(t *testing.T) {
 					},
 				},
 			}
+		},
+	})
+}
+
+// Events, of which calls are lost and rows refused.
+func TestEndures(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.exec(t, table{"{db}", "events"}.create(), "ALTER TABLE {db}.events ADD CONSTRAINT refuse CHECK NOT startsWith(id, '"+warehousetest.RefusedPrefix+"')")
+	warehousetest.Endure(t, warehousetest.Ordeal{
+		Connector: open(t, s.settings(t, nil)), Events: 2_000, Arrived: func(t *testing.T) []string { return s.ids(t) },
+		Enter: map[connectortest.State]func(*testing.T) func(){
+			connectortest.Away: s.enter(connectortest.Away), connectortest.LostAnswer: s.enter(connectortest.LostAnswer),
+			connectortest.Throttling: s.enter(connectortest.Throttling),
 		},
 	})
 }

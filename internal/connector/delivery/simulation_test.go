@@ -10,9 +10,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/delivery"
 	"github.com/eventsluice/sluice/internal/connector/delivery/deliverytest"
+	"github.com/eventsluice/sluice/internal/connector/guard"
 	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/retry"
@@ -28,6 +31,7 @@ type sim struct {
 	// if the destination is of the same mind.
 	excused map[string]bool
 	gone    bool // the process that calls is dead: it hears and tells nothing
+	begun   int  // calls
 }
 
 func (m *sim) pick() connector.Class {
@@ -46,6 +50,7 @@ func (m *sim) pick() connector.Class {
 
 func (m *sim) answer(ctx context.Context, events []connector.Delivery) []connector.Result {
 	m.mu.Lock()
+	m.begun++
 	wait := time.Duration(m.rnd.IntN(int(50 * time.Millisecond)))
 	if m.rnd.IntN(200) == 0 {
 		wait = time.Minute // longer than the timeout
@@ -102,6 +107,7 @@ var (
 		{connector.Delivered: 5, connector.Retryable: 5, connector.Ambiguous: 2, connector.TooLarge: 2},
 		{connector.Retryable: 1},
 		{connector.Delivered: 3, connector.Throttled: 2},
+		{connector.Throttled: 1},
 		{connector.Auth: 1, connector.Delivered: 1},
 		{connector.Permanent: 1, connector.Delivered: 2},
 	}
@@ -214,7 +220,16 @@ func simulate(t *testing.T, seed uint64) {
 		Destination: "crm", Concurrency: 1 + rnd.IntN(4), MaxPendingEvents: 20 + rnd.IntN(200), MaxParked: 20 + rnd.IntN(100),
 		Retry: retry.Policy{MaxAttempts: 2 + rnd.IntN(8), BaseDelay: 100 * time.Millisecond, MaxDelay: 10 * time.Second},
 	}
-	s.conn.Bounds = connector.Limits{MaxEvents: 1 + rnd.IntN(20), Timeout: 10 * time.Second}
+	s.conn.Bounds = connector.Limits{MaxEvents: 1 + rnd.IntN(20), Timeout: 10 * time.Second, Dedups: rnd.IntN(2) == 0}
+	if rnd.IntN(3) == 0 {
+		s.conn.Bounds.Linger = time.Duration(1+rnd.IntN(20)) * time.Second
+	}
+	if rnd.IntN(3) == 0 {
+		s.cfg.Rate = rate.Limit(5 + rnd.IntN(50))
+	}
+	if rnd.IntN(3) == 0 {
+		s.cfg.Ambiguous = guard.AmbiguousRetry
+	}
 	s.conn.PerCall = rnd.IntN(8)
 	m := &sim{rnd: rand.New(rand.NewPCG(seed, 2)), weight: fair, excused: map[string]bool{}}
 	s.conn.Answer(m.answer)
@@ -243,6 +258,33 @@ func simulate(t *testing.T, seed uint64) {
 	keys := map[string]string{} // of the events, by id
 	var ids []string
 	begin()
+	// paused says that an operator has; begun is how many calls were made by then.
+	paused, begun := false, 0
+	switchPause := func() {
+		if paused {
+			s.resume()
+			paused = false
+			return
+		}
+		s.pause("simulated")
+		time.Sleep(15 * time.Second) // what was in flight has ended
+		m.mu.Lock()
+		paused, begun = true, m.begun
+		m.mu.Unlock()
+	}
+	checkPause := func() {
+		if !paused {
+			return
+		}
+		if s.runner.Status().State != delivery.Starting {
+			s.wantPaused("simulated")
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.begun != begun {
+			t.Errorf("%d calls in a pause", m.begun-begun)
+		}
+	}
 	entries := 60
 	biggest := 30
 	for range entries {
@@ -262,6 +304,7 @@ func simulate(t *testing.T, seed uint64) {
 		time.Sleep(time.Duration(rnd.IntN(int(2 * time.Second))))
 		synctest.Wait()
 		s.checkEquations()
+		checkPause()
 		c := s.runner.Counts()
 		if limit := s.cfg.MaxPendingEvents + biggest; c.Waiting > uint64(limit) {
 			t.Errorf("%d events wait in memory, the bound is %d", c.Waiting, limit)
@@ -288,11 +331,16 @@ func simulate(t *testing.T, seed uint64) {
 			s.runner.Wake()
 		case 5, 6, 7, 8:
 			s.operator(rnd, &operators)
+		case 10:
+			switchPause()
 		case 9:
 			wants.set(names[:rnd.IntN(len(names)+1)]...)
 		}
 	}
 	m.set(fair)
+	if paused {
+		switchPause()
+	}
 	operators.Wait()
 	time.Sleep(3 * time.Hour)
 	synctest.Wait()

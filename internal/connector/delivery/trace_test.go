@@ -26,7 +26,7 @@ func TestEveryAttemptOfATracedEventHasASpanInItsTrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracer, spans := tracingtest.New(t, tracing.Sampling{Ratio: 1})
 		s := newScene(t)
-		s.cfg.Tracer = tracer
+		s.cfg.Tracer, s.conn.Bounds.Dedups = tracer, true
 		var mu sync.Mutex
 		var inSend []trace.SpanContext
 		s.conn.Answer(func(ctx context.Context, events []connector.Delivery) []connector.Result {

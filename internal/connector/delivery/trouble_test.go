@@ -70,7 +70,7 @@ func TestRetryAfterHoldsBackTheWholeDestination(t *testing.T) {
 		if n := s.conn.Calls(); n != 1 {
 			t.Errorf("%d calls within the wait that the destination asked for, want 1", n)
 		}
-		time.Sleep(8 * time.Second) // a tenth is added to the floor
+		time.Sleep(11 * time.Second) // a tenth is added to the floor, and calls are 2 s apart then
 		s.wantCounts(delivery.Counts{Seen: 3, Delivered: 3})
 		s.stop()
 	})
@@ -263,7 +263,7 @@ func TestACallThatIgnoresItsContextHoldsUpNobodyForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
 		s.conn.Bounds.Timeout = 10 * time.Second
-		s.cfg.Concurrency = 4
+		s.cfg.Concurrency, s.cfg.Ambiguous = 4, guard.AmbiguousRetry
 		release := make(chan struct{})
 		s.conn.Answer(func(_ context.Context, events []connector.Delivery) []connector.Result {
 			if events[0].Event.Name == "hang" {

@@ -83,7 +83,7 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	})
 	faults = append(faults, err)
 	secret := url.QueryEscape(cfg.APISecret)
-	api, err := httpcall.NewAPI(httpcall.APIConfig{
+	api, err := httpcall.NewAPI(httpcall.APIConfig{ //nolint:gosec // names of settings are no credentials
 		Base: cmp.Or(regions[cfg.Region], regions["global"]), Endpoint: cfg.Endpoint,
 		Header:  http.Header{"Content-Type": {"application/json"}},
 		Secrets: []string{cfg.APISecret, secret}, Credentials: "measurement_id, firebase_app_id, api_secret and endpoint",

@@ -25,6 +25,13 @@ type dataPlanner struct {
 	records  sync.Pool // *mapping.Record
 }
 
+// Indexes of the values in Record.Extra.
+const (
+	extraPhone = iota
+	extraUserData
+	extraPersonalization
+)
+
 func newDataPlanner(cfg *Config) (*dataPlanner, error) {
 	d := mapping.Defaults{
 		Fields: []mapping.Field{
@@ -33,7 +40,11 @@ func newDataPlanner(cfg *Config) (*dataPlanner, error) {
 			{Name: "page_title", Sources: []string{"/context/page/title"}},
 			{Name: "language", Sources: []string{"/context/locale"}},
 		},
-		Extra:       []mapping.Field{{Name: "phone", Sources: []string{"/context/traits/phone", "/data/phone"}}},
+		Extra: []mapping.Field{
+			extraPhone:           {Name: "phone", Sources: []string{"/context/traits/phone", "/data/phone"}},
+			extraUserData:        {Name: "ad_user_data", Sources: []string{"/context/consent/ad_user_data"}},
+			extraPersonalization: {Name: "ad_personalization", Sources: []string{"/context/consent/ad_personalization"}},
+		},
 		AnonymousID: []string{"/context/ga/client_id", "/context/ga/cookie", "/anonymous_id"},
 		Reserved:    own,
 	}
@@ -145,15 +156,7 @@ func (p *dataPlanner) person(body []byte, r *mapping.Record) []byte {
 		}
 		body = append(body, '}')
 	}
-	if p.consent != (measurement.Consent{}) {
-		body = append(mapping.AppendMember(body, "consent", nil), '{')
-		for _, at := range [...]struct{ name, text string }{{"ad_user_data", p.consent.AdUserData}, {"ad_personalization", p.consent.AdPersonalization}} {
-			if at.text != "" {
-				body = mapping.AppendText(body, at.name, at.text)
-			}
-		}
-		body = append(body, '}')
-	}
+	body = measurement.AppendConsent(body, p.consent, r.Extra[extraUserData].Value, r.Extra[extraPersonalization].Value)
 	if !p.userData {
 		return body
 	}
@@ -163,7 +166,7 @@ func (p *dataPlanner) person(body []byte, r *mapping.Record) []byte {
 		body = mapping.AppendText(body, "email_address", r.Email)
 		n++
 	}
-	if text, ok := mapping.Text(r.Extra[0].Value); ok && text != "" {
+	if text, ok := mapping.Text(r.Extra[extraPhone].Value); ok && text != "" {
 		body = mapping.AppendText(body, "phone_number", text)
 		n++
 	}

@@ -89,7 +89,7 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 		if cfg.PreviewHeader != "" {
 			header["X-Gtm-Server-Preview"] = []string{cfg.PreviewHeader}
 		}
-		c.api, err = httpcall.NewAPI(httpcall.APIConfig{
+		c.api, err = httpcall.NewAPI(httpcall.APIConfig{ //nolint:gosec // names of settings are no credentials
 			Endpoint: cfg.URL, Address: "url", Header: header,
 			Secrets:     []string{cfg.APISecret, url.QueryEscape(cfg.APISecret), cfg.PreviewHeader},
 			Credentials: "url, path, measurement_id, api_secret and preview_header",

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/eventsluice/sluice/internal/connector"
@@ -122,8 +123,12 @@ func TestEndures(t *testing.T) {
 // calls makes all calls of a plan and returns the requests.
 func calls(t *testing.T, deliveries []connector.Delivery, answer http.HandlerFunc, more ...string) (requests []string, results []connector.Result) {
 	t.Helper()
+	var mu sync.Mutex // an answer that is lost orders nothing
 	c := toHandler(t, func(w http.ResponseWriter, r *http.Request) {
-		requests = append(requests, connectortest.RequestText(t, r))
+		text := connectortest.RequestText(t, r)
+		mu.Lock()
+		requests = append(requests, text)
+		mu.Unlock()
 		answer(w, r)
 	}, more...)
 	results = make([]connector.Result, len(deliveries))
@@ -136,7 +141,9 @@ func calls(t *testing.T, deliveries []connector.Delivery, answer http.HandlerFun
 			results[call.Events[i]] = r
 		}
 	}
-	return requests, results
+	mu.Lock()
+	defer mu.Unlock()
+	return slices.Clone(requests), results
 }
 
 // says answers all calls alike.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -154,13 +155,11 @@ func TestTheAudienceIsNotLookedForAgainAndAgain(t *testing.T) {
 func TestALostAnswerAfterPuttingAPersonInIsAmbiguousForTheEventAlone(t *testing.T) {
 	t.Parallel()
 	for lost, want := range map[string]connector.Class{http.MethodPut: connector.Retryable, http.MethodPost: connector.Ambiguous} {
-		posts := 0
+		var posts atomic.Int32
 		conn := toHandler(t, func(w http.ResponseWriter, r *http.Request) {
-			if r.Method == http.MethodPost {
-				if posts++; posts == 1 {
-					says(404, notFound)(w, r)
-					return
-				}
+			if r.Method == http.MethodPost && posts.Add(1) == 1 {
+				says(404, notFound)(w, r)
+				return
 			}
 			if r.Method == lost {
 				panic(http.ErrAbortHandler)

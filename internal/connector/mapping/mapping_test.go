@@ -551,7 +551,7 @@ func TestARecordIsUsedAgain(t *testing.T) {
 		t.Error(shown(&r))
 	}
 	name, extra := r.Name, r.Extra[0].Value
-	for i := range 2000 {
+	for i := range 300 {
 		if m.Map(parsed(t, `{"name":"Away","type":"page","user_id":"v"}`), &r); shown(&r) != `name=Viewed Away user=v properties={"f":"v"}` {
 			t.Fatal(i, shown(&r))
 		}

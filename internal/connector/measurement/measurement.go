@@ -10,7 +10,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -95,7 +94,6 @@ type Planner struct {
 	o        Options
 	mapper   *mapping.Mapper
 	maxValue int
-	consent  [2]string // upper case, see consentOf
 	scratch  sync.Pool // *scratch
 }
 
@@ -120,7 +118,6 @@ func New(o Options) (*Planner, error) {
 	if o.Analytics360 {
 		p.maxValue = MaxValue360
 	}
-	p.consent = [2]string{strings.ToUpper(o.Consent.AdUserData), strings.ToUpper(o.Consent.AdPersonalization)}
 	p.scratch.New = func() any { return new(scratch) }
 	return p, nil
 }
@@ -232,16 +229,16 @@ func (p *Planner) Plan(events []connector.Delivery) connector.Plan {
 func (p *Planner) event(s *scratch, e *event.Event) (at time.Time, refused *connector.Result) {
 	s.left, s.cut = s.left[:0], s.cut[:0]
 	r := &s.record
-	if refused = p.mapper.Map(e, r); refused != nil {
+	if refused := p.mapper.Map(e, r); refused != nil {
 		return at, refused
 	}
 	if at, refused = clock(r); refused != nil {
 		return at, refused
 	}
-	if refused = p.user(s, r); refused != nil {
+	if refused := p.user(s, r); refused != nil {
 		return at, refused
 	}
-	if refused = p.what(s, r, at); refused != nil {
+	if refused := p.what(s, r, at); refused != nil {
 		return at, refused
 	}
 	if len(s.head)+len(s.body)+64 > MaxBody {

@@ -1,6 +1,7 @@
 package measurement
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
@@ -23,7 +24,7 @@ func (p *Planner) user(s *scratch, r *mapping.Record) *connector.Result {
 	if r.Event.Type != event.TypeGroup {
 		s.properties(r)
 	}
-	p.consented(s, r)
+	s.head = AppendConsent(s.head, p.o.Consent, r.Extra[extraUserData].Value, r.Extra[extraPersonalization].Value)
 	if p.o.UserData && r.UserID != "" {
 		s.userData(r)
 	}
@@ -144,30 +145,31 @@ func (s *scratch) properties(r *mapping.Record) {
 	s.head = append(s.head, '}')
 }
 
-// consented writes what the user has agreed to: context.consent of the event,
-// else the settings.
-func (p *Planner) consented(s *scratch, r *mapping.Record) {
-	consent := p.consent
-	for i := range consent {
-		if word := consentOf(r.Extra[extraUserData+i].Value); word != "" {
-			consent[i] = word
+// AppendConsent appends the member "consent": what the user has agreed to by the
+// event, whose values may be nil, or else as usual. Nothing is appended if neither
+// says anything.
+func AppendConsent(dst []byte, usual Consent, userData, personalization []byte) []byte {
+	start, n := len(dst), 0
+	dst = append(mapping.AppendMember(dst, "consent", nil), '{')
+	for _, at := range [...]struct {
+		name  string
+		own   []byte
+		usual string
+	}{{"ad_user_data", userData, usual.AdUserData}, {"ad_personalization", personalization, usual.AdPersonalization}} {
+		own, _ := mapping.Text(at.own)
+		if word := cmp.Or(consentOf(own), consentOf(at.usual)); word != "" {
+			dst = mapping.AppendText(dst, at.name, word)
+			n++
 		}
 	}
-	if consent == [2]string{} {
-		return
+	if n == 0 {
+		return dst[:start]
 	}
-	s.head = append(mapping.AppendMember(s.head, "consent", nil), '{')
-	for i, name := range [...]string{"ad_user_data", "ad_personalization"} {
-		if consent[i] != "" {
-			s.head = mapping.AppendText(s.head, name, consent[i])
-		}
-	}
-	s.head = append(s.head, '}')
+	return append(dst, '}')
 }
 
 // consentOf returns a consent as Google writes it, "" if it is none.
-func consentOf(value []byte) string {
-	text, _ := mapping.Text(value)
+func consentOf(text string) string {
 	switch strings.ToLower(text) {
 	case "granted", "true":
 		return "GRANTED"

@@ -80,6 +80,7 @@ func TestOutcomes(t *testing.T) {
 			body: `{"code":400,"error":"some","failed_records":[{"index":2,"$insert_id":"","field":"$set","message":"m"}],"num_good_events":2,"status":"Bad Request"}`,
 		},
 		{name: "profiles: some of 200", to: profiles, status: 200, body: `{"code":200,"failed_records":[{"index":0,"field":"$set","message":"m"}],"num_good_events":2,"status":"OK"}`, want: []connector.Class{permanent, delivered, delivered}, code: "$set", message: "m"},
+		{name: "profiles: fewer are good than are left", to: profiles, status: 400, body: `{"code":400,"failed_records":[{"index":0,"field":"$set","message":"m"}],"num_good_events":1,"status":"Bad Request"}`, want: []connector.Class{permanent, tooLarge, tooLarge}, code: "$set", message: "m"},
 		{name: "groups: no", to: groups, status: 401, body: `{"error":"x","status":"error"}`, want: all(auth), code: "http_401", message: "x; check the setting token"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

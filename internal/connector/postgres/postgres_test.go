@@ -8,6 +8,7 @@ import (
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/connectortest"
+	"github.com/eventsluice/sluice/internal/connector/warehouse/warehousetest"
 )
 
 func TestConforms(t *testing.T) {
@@ -56,4 +57,17 @@ func harness(factory connector.Factory) connectortest.Harness {
 			connectortest.Throttling: "PostgreSQL refuses or waits, and asks nobody to come back later",
 		},
 	}
+}
+
+// Ten thousand events, of which calls are lost and rows refused.
+func TestEndures(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.exec(t, createEvents, "ALTER TABLE events OWNER TO "+s.role, "ALTER TABLE events ADD CHECK (id NOT LIKE '"+warehousetest.RefusedPrefix+"%')")
+	warehousetest.Endure(t, warehousetest.Ordeal{
+		Connector: open(t, s, ""), Events: 10_000, Arrived: func(t *testing.T) []string { return s.ids(t) },
+		Enter: map[connectortest.State]func(*testing.T) func(){
+			connectortest.Away: s.enter(connectortest.Away), connectortest.LostAnswer: s.enter(connectortest.LostAnswer),
+		},
+	})
 }

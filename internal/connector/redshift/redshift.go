@@ -124,7 +124,7 @@ func (c *Connector) send(ctx context.Context, rows []row) connector.Result {
 		return explain("staging_bucket: ", err, connector.Retryable)
 	}
 	r := c.load(ctx, database, key, len(rows))
-	if r.Class.Settled() {
+	if r.Class.Settled() || r.Code == codeRow {
 		c.discard(ctx, bucket, key)
 	}
 	return r
@@ -222,7 +222,7 @@ func again(ctx context.Context, d time.Duration, call func(context.Context) erro
 	}
 }
 
-// discard deletes the file of a load. If that fails it stays until the lifecycle
+// discard deletes the file of a load that is done, or will be made in halves. If that fails it stays until the lifecycle
 // rule of the bucket deletes it, which makes no other difference.
 func (c *Connector) discard(ctx context.Context, bucket Bucket, key string) {
 	err := within(ctx, apiTimeout, func(ctx context.Context) error { return bucket.Delete(ctx, key) })
