@@ -109,7 +109,7 @@ func TestThePageShowsWhatArrivedAndEscapesIt(t *testing.T) {
 func TestProgramsGetASummary(t *testing.T) {
 	t.Parallel()
 	v := newVendor(t, "ga4", nil)
-	v.call(t, request{path: ga4Collect, body: hit([]any{ga4Event("bought"), ga4Event("seen"), ga4Event("seen", "params", object{"event_id": "last"})})})
+	v.call(t, request{path: ga4Collect, body: hit([]any{ga4Event("1", "name", "bought"), ga4Event("2", "name", "seen"), ga4Event("last", "name", "seen")})})
 	got := v.call(t, request{method: "GET", path: "/", header: map[string]string{"Accept": "application/json"}})
 	var s struct {
 		Vendor string

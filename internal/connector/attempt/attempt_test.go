@@ -621,3 +621,88 @@ func TestADestinationThatFailsGetsOneCallAtATime(t *testing.T) {
 		}
 	})
 }
+
+// A destination that takes two calls per second, and says nothing of how long to
+// wait: within the batch the pace is found, and the next batch begins with it.
+func TestThrottlingSetsThePaceOfThisBatchAndTheNext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		conn := &deliverytest.Connector{}
+		var last time.Time
+		var gaps []time.Duration
+		refused, calls, abreast := 0, 0, atomic.Int32{}
+		conn.Answer(func(_ context.Context, events []connector.Delivery) []connector.Result {
+			if abreast.Add(1) > 1 && calls > 8 {
+				t.Error("more than one call at once after the first were throttled")
+			}
+			now := time.Now()
+			calls++
+			gap := now.Sub(last)
+			gaps = append(gaps, gap)
+			class := connector.Delivered
+			if gap < 500*time.Millisecond {
+				class = connector.Throttled
+				refused++
+			} else {
+				last = now
+			}
+			time.Sleep(10 * time.Millisecond)
+			abreast.Add(-1)
+			return connector.All(len(events), connector.Result{Class: class})
+		})
+		s := newStage(t, conn, attempt.Config{Nap: 10 * time.Second, Concurrency: 1})
+		got := run(t, s, 10*time.Minute, letters(users(100)...))
+		if slices.ContainsFunc(got, func(f attempt.Fate) bool { return f != attempt.Delivered }) {
+			t.Errorf("%v", got)
+		}
+		t.Logf("%d of %d calls throttled", refused, calls)
+		if refused > 15 {
+			t.Errorf("%d of %d calls were throttled", refused, calls)
+		}
+		gaps = nil
+		run(t, s, time.Minute, letters(users(3)...))
+		for _, gap := range gaps {
+			if gap < 100*time.Millisecond {
+				t.Errorf("the next batch begins with gaps of %v", gaps)
+			}
+		}
+	})
+}
+
+// What the pace leaves no time for waits, and says until when.
+func TestWhatThePaceLeavesNoTimeForWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		conn := &deliverytest.Connector{}
+		conn.Answer(script{"e1": is(throttled)}.answer(map[string]int{}))
+		s := newStage(t, conn, attempt.Config{Nap: time.Second, Retry: retry.Policy{BaseDelay: time.Hour, MaxDelay: time.Hour}})
+		all := letters("u1/a", "u2/b", "u3/c")
+		got := run(t, s, time.Minute, all)
+		if !slices.Equal(got, fates("waits waits waits")) || conn.Calls() != 1 {
+			t.Fatalf("%v after %d calls", got, conn.Calls())
+		}
+		for _, l := range all[1:] { // one call in a second was too much: one in two
+			if wait := time.Until(l.NotBefore); l.Attempts != 0 || wait != 2*time.Second {
+				t.Errorf("waits %v after %d attempts", wait, l.Attempts)
+			}
+		}
+		time.Sleep(2 * time.Second)
+		if got := run(t, s, time.Minute, all[1:]); got[0] != attempt.Delivered {
+			t.Errorf("%v two seconds later", got)
+		}
+	})
+}
+
+// One event of a call that is throttled fails no other.
+func TestOneThrottledEventOfACallFailsNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		conn := &deliverytest.Connector{Bounds: connector.Limits{MaxEvents: 10}}
+		conn.Answer(script{"e2": is(throttled, ok)}.answer(map[string]int{}))
+		all := letters("u1/a", "u2/b", "u3/c")
+		got := run(t, newStage(t, conn, attempt.Config{}), time.Minute, all)
+		if !slices.Equal(got, fates("delivered delivered delivered")) || strings.Join(conn.Order(), " ") != "e1 e3 e2" || conn.Calls() != 2 {
+			t.Errorf("%v after %d calls, %v", got, conn.Calls(), conn.Order())
+		}
+	})
+}

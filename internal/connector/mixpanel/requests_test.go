@@ -378,11 +378,11 @@ func TestCallsAreWithinTheLimits(t *testing.T) {
 		t.Errorf("%d calls", len(calls))
 	}
 	// Small ones fill a call to the last.
-	events = make([]event.Event, maxEvents)
+	events = make([]event.Event, maxEvents+1)
 	for i := range events {
 		events[i] = event.Event{ID: fmt.Sprint(i), Type: event.TypeTrack, Name: "n", UserID: "u", Timestamp: "2026-11-23T10:00:00Z"}
 	}
-	ds = deliveries(append(events, events[0])...)
+	ds = deliveries(events...)
 	calls := checkOrder(t, ds, conn.Plan(ds))
 	if len(calls) != 2 || len(calls[0].Events) != maxEvents {
 		t.Errorf("%d calls, the first of %d events", len(calls), len(calls[0].Events))

@@ -88,10 +88,10 @@ func (r *rough) load(statements []string) Outcome {
 	if _, ok := r.objects[key]; !ok {
 		return says("ERROR: The specified S3 prefix '" + key + "' does not exist")
 	}
-	switch {
-	case r.fails(0.02):
+	switch luck := r.random.Float64(); {
+	case luck < 0.02:
 		return says("ERROR: 1023 DETAIL: Serializable isolation violation on table - 1")
-	case r.fails(0.02):
+	case luck < 0.04:
 		return Outcome{Status: aborted}
 	}
 	var ids []string

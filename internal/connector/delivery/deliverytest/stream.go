@@ -15,6 +15,7 @@ import (
 type Stream struct {
 	mu      sync.Mutex
 	entries []stream.Entry
+	events  int // in all of them
 	first   int // index of the oldest entry retained
 	more    chan struct{}
 	// OnNext may fail the reading of an entry.
@@ -38,6 +39,7 @@ func (s *Stream) AppendRecord(records ...stream.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entries = append(s.entries, stream.Entry{Position: uint64(len(s.entries) + 1), StoredAt: time.Now(), Records: records})
+	s.events += count(s.entries[len(s.entries)-1])
 	if s.more != nil {
 		close(s.more)
 		s.more = nil
@@ -52,13 +54,10 @@ func (s *Stream) Trim(position uint64) {
 }
 
 // Events returns how many events were stored.
-func (s *Stream) Events() (n int) {
+func (s *Stream) Events() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, e := range s.entries {
-		n += count(e)
-	}
-	return n
+	return s.events
 }
 
 func count(e stream.Entry) (n int) {
