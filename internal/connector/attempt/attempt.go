@@ -345,7 +345,7 @@ func (b *batch) send(group []*item) bool {
 // abreast returns how many of the calls may be made at once: no two of them have
 // events of the same key, and a destination that fails gets one at a time.
 func (b *batch) abreast(group []*item, calls []connector.Call) int {
-	most := min(b.budget.Calls(), len(calls))
+	most := min(b.budget.Abreast(), len(calls))
 	if b.failures > 0 || most == 1 {
 		return 1
 	}

@@ -193,7 +193,7 @@ func (b *Budget) Take(ctx context.Context, events int) (began time.Time, err err
 	}
 }
 
-// Begin begins a call without asking, for those who have asked Due and Calls
+// Begin begins a call without asking, for those who have asked Due and Abreast
 // before: End must follow.
 func (b *Budget) Begin(events int) (began time.Time) {
 	b.mu.Lock()
@@ -211,10 +211,13 @@ func (b *Budget) Due(events int) time.Time {
 	return b.due(time.Now(), events)
 }
 
-// Calls returns how many calls may be in flight.
-func (b *Budget) Calls() int {
+// Abreast returns how many calls may begin at once, if none is in flight.
+func (b *Budget) Abreast() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.pace.now > 0 {
+		return 1
+	}
 	return int(b.window.now)
 }
 

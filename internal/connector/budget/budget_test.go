@@ -434,8 +434,8 @@ func TestDueAndBegin(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Calls: 8})
-		if due := b.Due(1); due.After(time.Now()) {
-			t.Errorf("the first call is due at %v", due)
+		if due := b.Due(1); due.After(time.Now()) || b.Abreast() != 8 {
+			t.Errorf("the first call is due at %v, with %d abreast", due, b.Abreast())
 		}
 		began := b.Begin(1)
 		b.End(began, time.Now(), 1, budget.Throttled)
@@ -444,8 +444,8 @@ func TestDueAndBegin(t *testing.T) {
 		}
 		time.Sleep(2 * time.Second)
 		b.Begin(1)
-		if wait := time.Until(b.Due(1)); wait != 2*time.Second {
-			t.Errorf("a wait of %v after a paced call", wait)
+		if wait := time.Until(b.Due(1)); wait != 2*time.Second || b.Abreast() != 1 {
+			t.Errorf("a wait of %v after a paced call, and then %d at once", wait, b.Abreast())
 		}
 	})
 }
