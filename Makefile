@@ -60,9 +60,10 @@ test: ## every test; parts that this machine lacks are skipped, with a line sayi
 	@$(probe); export CGO_ENABLED=$${race:+1}; \
 	$(GO) test $$race -timeout 15m $(TEST)
 
-simulate: ## producer and spool with stream, clock and faults simulated, SEEDS (10000) times; the fan-out a tenth of it
+simulate: ## producer and spool with stream, clock and faults simulated, SEEDS (10000) times; the fan-out a tenth of it; a bad day for each connector
 	$(GO) test -timeout 30m -run '^TestSimulation$$' ./internal/stream/producer ./internal/stream/spool -sim.seeds=$(SEEDS)
 	$(GO) test -timeout 30m -run '^TestSimulation$$' ./internal/router/fanout -sim.seeds=$$(($(SEEDS) / 10))
+	$(GO) test -timeout 30m -run '^TestEndures' ./internal/connector/...
 
 bench: ## sluice beside a bare net/http + chi handler: rate, latency, CPU per event; what Kinesis would bill
 	$(GO) run ./internal/bench $(BENCH)

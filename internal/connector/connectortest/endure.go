@@ -46,14 +46,13 @@ type Ordeal struct {
 
 // The sizes of an Ordeal.
 const (
-	ordealEvents = 10_000
-	ordealUsers  = 500
-	ordealTime   = 2 * time.Hour
-	outageAt     = 30 * time.Minute
-	outageTime   = time.Hour
+	ordealUsers = 500
+	ordealTime  = 2 * time.Hour
+	outageAt    = 30 * time.Minute
+	outageTime  = time.Hour
 )
 
-// Endure takes a connector through an Ordeal, with the runner that delivers on
+// Endure takes a connector through an Ordeal of ten thousand events, with the runner that delivers on
 // one machine. At the end every event is delivered, left out by the mapping, or a
 // dead letter that says why, and the account adds up; events that were delivered
 // are at the vendor exactly once if it recognizes duplicates, and otherwise once,

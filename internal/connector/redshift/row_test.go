@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -110,9 +112,9 @@ func TestAnEventThatRedshiftCannotHaveIsRefusedWithFieldAndRule(t *testing.T) {
 }
 
 // FuzzEscapedNUL compares with what a decoder of JSON reads: the same, but for
-// U+0000.
+// U+0000 and line breaks.
 func FuzzEscapedNUL(f *testing.F) {
-	for _, seed := range []string{`{"a":"\u0000"}`, `{"a":"\\u0000"}`, `{"a":"\\\u0000\n"}`, "{\n\"a\" : 1}", `{"\u0000":"\u00000"}`} {
+	for _, seed := range []string{`{"a":"\u0000"}`, `{"a":"\\u0000"}`, `{"a":"\\\u0000\n"}`, "{\n\"a\" : 1}", `{"\u0000":"\u00000"}`, `1e1000`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -124,37 +126,36 @@ func FuzzEscapedNUL(f *testing.F) {
 		if !bytes.Equal(before, raw) {
 			t.Fatal("the event is changed")
 		}
-		if !json.Valid(got) || bytes.ContainsRune(got, '\n') {
-			t.Fatalf("%q of %q", got, raw)
+		if bytes.IndexByte(got, '\n') >= 0 {
+			t.Errorf("%q has line breaks", got)
 		}
-		var a, b any
-		if json.Unmarshal(raw, &a) != nil || json.Unmarshal(got, &b) != nil {
-			t.Fatalf("%q of %q", got, raw)
+		want := tokens(t, raw)
+		for i := range want {
+			if s, ok := want[i].(string); ok {
+				want[i] = strings.ReplaceAll(s, "\x00", "\ufffd")
+			}
 		}
-		if x, y := strings.ReplaceAll(fmt.Sprintf("%q", a), `\x00`, "\ufffd"), fmt.Sprintf("%q", b); x != y && !strings.Contains(string(raw), "x00") && keysStayApart(a) {
-			t.Errorf("%s, want %s", y, x)
+		if tokens := tokens(t, got); !slices.Equal(tokens, want) {
+			t.Errorf("%q of %q", got, raw)
 		}
 	})
 }
 
-// keysStayApart reports whether no name of an object has U+0000 in it: maps are
-// printed in the order of their names.
-func keysStayApart(v any) bool {
-	switch v := v.(type) {
-	case map[string]any:
-		for name, value := range v {
-			if strings.ContainsAny(name, "\x00\ufffd") || !keysStayApart(value) {
-				return false
-			}
+// tokens returns those of a document, numbers as they are written.
+func tokens(t *testing.T, raw []byte) (all []json.Token) {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return all
 		}
-	case []any:
-		for _, value := range v {
-			if !keysStayApart(value) {
-				return false
-			}
+		if err != nil {
+			t.Fatalf("%q: %v", raw, err)
 		}
+		all = append(all, token)
 	}
-	return true
 }
 
 // BenchmarkEvent measures what an event costs, in loads of 10,000: planned, and
