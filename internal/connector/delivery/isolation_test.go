@@ -153,6 +153,7 @@ func BenchmarkIsolation(b *testing.B) {
 			for r.Counts().Delivered < uint64(b.N) {
 				time.Sleep(time.Millisecond)
 			}
+			b.StopTimer()
 			took := make([]float64, b.N)
 			good.mu.Lock()
 			for i := range took {

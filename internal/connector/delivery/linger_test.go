@@ -61,7 +61,7 @@ func TestEventsLingerUntilTheOldestHasWaitedOrTheyAreMany(t *testing.T) {
 		time.Sleep(59*time.Second - 1)
 		wantSizes(t, calls)
 		s.wantCounts(delivery.Counts{Seen: 3, Waiting: 3})
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		wantSizes(t, calls, 3)
 

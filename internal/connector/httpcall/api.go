@@ -3,7 +3,6 @@ package httpcall
 import (
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/klauspost/compress/gzip"
 
 	"github.com/eventsluice/sluice/internal/connector"
 )
@@ -208,8 +209,15 @@ func (x *Exchange) advice() string {
 	return "; check the setting " + names
 }
 
-// gzips are the compressors that are not in use.
-var gzips = sync.Pool{New: func() any { return gzip.NewWriter(io.Discard) }}
+// gzips are the compressors that are not in use. They are in a hurry: the CPU of
+// more compression costs more than the bytes it saves.
+var gzips = sync.Pool{New: func() any {
+	w, err := gzip.NewWriterLevel(io.Discard, gzip.BestSpeed)
+	if err != nil {
+		panic(err) // the level exists
+	}
+	return w
+}}
 
 // Gzip returns the compressed form of some bytes.
 func Gzip(plain []byte) []byte {

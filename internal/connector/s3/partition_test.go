@@ -59,6 +59,7 @@ func TestNamesOfEventsAreEscapedInKeys(t *testing.T) {
 func FuzzKeys(f *testing.F) {
 	f.Add("order", "2026-11-23T10:00:00Z", "e1")
 	f.Add("../..", "2026-11-23T10:00:00+01:00", "")
+	f.Add(strings.Repeat(" ", 67), "", "e1")
 	f.Add(strings.Repeat("ü", 100), "9999-12-31T23:59:59-12:00", "\x00")
 	f.Fuzz(func(t *testing.T, name, receivedAt, id string) {
 		c := open(t, nil, fmt.Sprintf(`{"bucket":"lake","prefix":%q,"by_event":true}`, strings.Repeat("p", maxPrefix-1)))
@@ -73,7 +74,8 @@ func FuzzKeys(f *testing.F) {
 		case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }):
 			t.Errorf("characters: %q", key)
 		}
-		if value := strings.TrimPrefix(parts[1], "event="); name != "" && len(value) < maxEscaped {
+		// A name that was cut says so by a mark that stands nowhere else.
+		if value := strings.TrimPrefix(parts[1], "event="); name != "" && !strings.Contains(value, "~") {
 			if got, err := url.PathUnescape(value); err != nil || got != name {
 				t.Errorf("%q is not read back: %q, %v", name, got, err)
 			}
