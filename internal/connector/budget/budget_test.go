@@ -251,10 +251,9 @@ func TestWhatWasCutIsRaisedSlowly(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				b := budget.New(cfg)
-				throttle := true
-				v := &vendor{takes: 100 * time.Millisecond, quota: func(time.Time, int, int) bool { return !throttle }}
 				// The first round of calls is throttled, and nothing after it.
-				go func() { time.Sleep(50 * time.Millisecond); throttle = false }()
+				quiet := time.Now().Add(50 * time.Millisecond)
+				v := &vendor{takes: 100 * time.Millisecond, quota: func(now time.Time, _, _ int) bool { return now.After(quiet) }}
 				allowed := func() float64 {
 					st := b.Status()
 					if cfg.Rate > 0 {
