@@ -173,7 +173,7 @@ func TestDeployToAnEmulator(t *testing.T) {
 	}
 	var mail configuration
 	a.aws(&mail, "lambda", "get-function-configuration", "--function-name", "sluice-prod-mail:prod")
-	if v := mail.Environment.Variables; v["AMBIGUOUS"] != "dead" || v["RETRY_MAX_ATTEMPTS"] != "300" {
+	if v := mail.Environment.Variables; v["AMBIGUOUS"] != "dead" || v["RETRY_MAX_ATTEMPTS"] != "350" {
 		t.Errorf("mail: %v", v)
 	}
 

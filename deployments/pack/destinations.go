@@ -165,7 +165,7 @@ func (d *destination) parameters() map[string]string {
 	return map[string]string{
 		"connector":          d.Connector,
 		"settings":           settings.String(),
-		"retry-max-attempts": or(strconv.Itoa(d.Retry.MaxAttempts), "300"),
+		"retry-max-attempts": or(strconv.Itoa(d.Retry.MaxAttempts), "350"),
 		"retry-base-delay":   or(d.Retry.BaseDelay, "1s"),
 		"retry-max-delay":    or(d.Retry.MaxDelay, "10m"),
 		"ambiguous":          or(d.Ambiguous, "dead"),

@@ -174,7 +174,7 @@ func TestDestinationsBecomeParameters(t *testing.T) {
 		"crm/retry-base-delay":    "2s",
 		"crm/retry-max-delay":     "5m",
 		"crm/ambiguous":           "dead",
-		"mail/retry-max-attempts": "300",
+		"mail/retry-max-attempts": "350",
 		"mail/retry-base-delay":   "1s",
 		"mail/retry-max-delay":    "10m",
 		"mail/ambiguous":          "dead",

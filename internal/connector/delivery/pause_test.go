@@ -3,7 +3,10 @@ package delivery_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -181,17 +184,16 @@ func TestAPauseThatIsNotDurableSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t)
 		p := s.disk.Open()
-		fail := true
+		var fail atomic.Bool
 		p.Fail = func(op deliverytest.Op) deliverytest.Outcome {
-			if op == deliverytest.SaveState && fail {
+			if op == deliverytest.SaveState && fail.Load() {
 				return deliverytest.NotStored
 			}
 			return deliverytest.OK
 		}
-		fail = false
 		s.startAs(p)
 		synctest.Wait()
-		fail = true
+		fail.Store(true)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if err := s.runner.Pause(ctx, "now"); err == nil {
@@ -203,7 +205,7 @@ func TestAPauseThatIsNotDurableSaysSo(t *testing.T) {
 		if n := s.conn.Calls(); n != 0 {
 			t.Errorf("%d calls", n)
 		}
-		fail = false
+		fail.Store(false)
 		s.resume()
 		synctest.Wait()
 		s.wantOrder("e1")
@@ -231,5 +233,69 @@ func TestAPauseInAStateIsReadByOthersAndOldStatesHaveNone(t *testing.T) {
 	text, err = json.Marshal(old)
 	if want := `"paused":{"reason":"so","since":"2026-11-26T04:00:00Z"}`; err != nil || !strings.Contains(string(text), want) {
 		t.Errorf("%s, %v", text, err)
+	}
+}
+
+// A process that dies at any step of a pause or of its end: what has returned nil
+// is so in the next process, and what has not may be either.
+func TestACrashAtAnyStepOfAPauseKeepsItsWord(t *testing.T) {
+	t.Parallel()
+	for _, outcome := range []deliverytest.Outcome{deliverytest.NotStored, deliverytest.LostReply} {
+		reached := true
+		for k := 1; reached; k++ {
+			reached = false
+			synctest.Test(t, func(t *testing.T) {
+				s := newScene(t)
+				p := s.disk.Open()
+				var mu sync.Mutex
+				ops := 0
+				p.Fail = func(deliverytest.Op) deliverytest.Outcome {
+					mu.Lock()
+					defer mu.Unlock()
+					if ops++; ops != k {
+						return deliverytest.OK
+					}
+					reached = true
+					p.Kill()
+					s.cancel()
+					return outcome
+				}
+				s.startAs(p)
+				synctest.Wait()
+				s.send("u1/a")
+				time.Sleep(time.Second)
+				pauseErr := s.runner.Pause(t.Context(), "so")
+				s.send("u1/b")
+				time.Sleep(time.Second)
+				resumeErr := errors.New("not tried")
+				if k%2 == 0 && pauseErr == nil { // else the next process has the pause to show
+					resumeErr = s.runner.Resume(t.Context())
+				}
+				s.cancel()
+				if err := <-s.ended; err != nil && !p.Killed() {
+					t.Errorf("Run: %v", err)
+				}
+				s.start()
+				time.Sleep(time.Second)
+				switch st := s.runner.Status(); {
+				case resumeErr == nil && st.PausedByOperator:
+					t.Errorf("operation %d: paused after it was resumed", k)
+				case pauseErr == nil && k%2 == 1 && !st.PausedByOperator:
+					t.Errorf("operation %d: not paused any more", k)
+				}
+				s.resume()
+				time.Sleep(time.Second)
+				for _, id := range []string{"e1", "e2"} {
+					if s.conn.Copies(id) == 0 {
+						t.Errorf("operation %d: %s has not arrived", k, id)
+					}
+				}
+				s.stop()
+				s.checkDisk()
+			})
+			if t.Failed() || k > 100 {
+				t.Fatalf("operation %d of kind %d", k, outcome)
+			}
+		}
 	}
 }
