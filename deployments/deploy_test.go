@@ -159,7 +159,7 @@ func TestDeployToAnEmulator(t *testing.T) {
 	var crm configuration
 	a.aws(&crm, "lambda", "get-function-configuration", "--function-name", "sluice-prod-crm:prod")
 	for name, want := range map[string]string{
-		"CONNECTOR": "webhook", "DESTINATION": "crm", "RETRY_MAX_ATTEMPTS": "20", "RETRY_BASE_DELAY": "2s", "RETRY_MAX_DELAY": "5m", "AMBIGUOUS": "retry",
+		"CONNECTOR": "webhook", "DESTINATION": "crm", "RETRY_MAX_ATTEMPTS": "20", "RETRY_BASE_DELAY": "2s", "RETRY_MAX_DELAY": "5m", "AMBIGUOUS": "dead",
 		"SETTINGS":    `{"url":"https://crm.example/hook","secret":"secretsmanager:sluice/prod/crm/webhook#secret"}`,
 		"RETRY_QUEUE": "arn:aws:sqs:us-east-1:123456789012:" + queueName(created["ConnectorQueuecrm"]), "CLAIM_BUCKET": created["LettersBucket"],
 		"DEAD_LETTER_QUEUE": "arn:aws:sqs:us-east-1:123456789012:" + queueName(created["ConnectorDeadLetterscrm"]),

@@ -20,6 +20,16 @@ async function get(path) {
   return answer.json();
 }
 
+// age says how long ago a time was, "" if there is none.
+function age(time) {
+  if (!time) return "";
+  const seconds = Math.max(0, Math.round((Date.now() - Date.parse(time)) / 1000));
+  return seconds < 120 ? `${seconds} s` : seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+}
+
+// share is a part of one as a percentage, "" if it is not known.
+const share = (part) => (part === undefined ? "" : `${(100 * part).toFixed(1)} %`);
+
 async function refresh() {
   const [ledger, destinations, documents, events] = await Promise.all(
     ["api/ledger", "api/destinations", "api/documents", "api/events?limit=25"].map(get));
@@ -31,11 +41,12 @@ async function refresh() {
 
   const columns = ["routed", "filtered", "delivered", "retrying", "waiting", "dead", "unrouted"];
   document.getElementById("destinations").replaceChildren(
-    row(["destination", ...columns, text("state")], "th"),
+    row(["destination", ...columns, "events/s", "success", "oldest", text("state")], "th"),
     ...Object.entries(ledger.destinations).map(([name, d]) => {
       const status = destinations.destinations.find((s) => s.destination_name === name) ?? {};
       const state = [status.state, status.reason].filter(Boolean).join(": ");
       return row([name, ...columns.map((c) => ({ text: d[c], class: c === "dead" && d[c] ? "bad" : "" })),
+        status.rate?.toFixed(1) ?? "", share(status.success_share), age(status.oldest_unsettled),
         { text: state, class: status.state === "running" ? "text" : "text bad" }]);
     }));
 

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -82,7 +81,7 @@ func TestASimulatedVendorIsAConnector(t *testing.T) {
 			t.Errorf("%s is simulated and is no connector", kind)
 			continue
 		}
-		d := Destination{Name: "x", Connector: spec.Kind, Settings: json.RawMessage(vendor.Settings("http://127.0.0.1:1"))}
+		d := Destination{Name: "x", Connector: spec.Kind, Settings: vendor.Settings("http://127.0.0.1:1")}
 		conn, err := d.connect(t.TempDir(), quietLogger())
 		if err != nil {
 			t.Errorf("%s: %v", kind, err)

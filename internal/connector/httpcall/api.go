@@ -23,10 +23,12 @@ import (
 
 // APIConfig says how a connector calls its vendor's API.
 type APIConfig struct {
-	// Base is where the API is, such as "https://api.mixpanel.com". Required.
+	// Base is where the API is, such as "https://api.mixpanel.com". Required. It
+	// is on the public Internet, or on this machine: a name that leads to another
+	// private address is refused.
 	Base string
 	// Endpoint is the operator's setting "endpoint", see ParseEndpoint. If it is
-	// not empty it takes the place of Base.
+	// not empty it takes the place of Base, and may be a private address.
 	Endpoint string
 	// AllowHTTP lets the address be http, that is, readable on the way, also where
 	// it leads to another machine.
@@ -73,8 +75,9 @@ func NewAPI(cfg APIConfig) (*API, error) {
 	}
 	return &API{
 		cfg: cfg, base: base,
-		// An address that the operator has written may be on the own network.
-		client: NewClient(Config{AllowPrivate: cfg.Endpoint != "", MaxConns: cfg.MaxConns, MaxAnswer: cfg.MaxAnswer, Dial: cfg.Dial}),
+		// An endpoint that the operator has written may be on the own network, and
+		// this machine's own is there for tests.
+		client: NewClient(Config{AllowPrivate: cfg.Endpoint != "" || loopback(base.Hostname()), MaxConns: cfg.MaxConns, MaxAnswer: cfg.MaxAnswer, Dial: cfg.Dial}),
 		masker: NewMasker(append(slices.Clone(cfg.Secrets), URLSecrets(base)...)...),
 	}, nil
 }
@@ -177,7 +180,7 @@ func (x *Exchange) Outcome() connector.Result { return x.Result(x.Class(), "", "
 // Result returns a result of the given class. Code and message may be empty:
 // then they say what the status or the error does. Secrets are masked. Results
 // that are not settled get excerpts of request and answer; one of class Auth
-// says which setting to look at.
+// says which setting to look at, if the message does not.
 func (x *Exchange) Result(class connector.Class, code, message string) connector.Result {
 	result := connector.Result{Class: class, Status: x.Status, RetryAfter: x.RetryAfter}
 	if class.Settled() {
@@ -191,8 +194,8 @@ func (x *Exchange) Result(class connector.Class, code, message string) connector
 		code = cmp.Or(code, "http_"+strconv.Itoa(x.Status))
 		message = cmp.Or(message, fmt.Sprintf("the answer is %d %s", x.Status, http.StatusText(x.Status)))
 	}
-	if class == connector.Auth {
-		message += x.advice()
+	if class == connector.Auth && !strings.Contains(message, advice) {
+		message += "; " + advice + x.setting()
 	}
 	result.Code, result.Message = x.api.masker.Text(code, MaxMessage), x.api.masker.Text(message, MaxMessage)
 	result.Request = RequestExcerpt(x.api.masker, x.request, x.body, x.api.cfg.ShowHeaders...)
@@ -200,13 +203,24 @@ func (x *Exchange) Result(class connector.Class, code, message string) connector
 	return result
 }
 
-// advice says which setting to correct.
-func (x *Exchange) advice() string {
+// advice stands before the name of the setting to correct.
+const advice = "check the setting "
+
+// setting says which setting to correct.
+func (x *Exchange) setting() string {
 	names := x.api.cfg.Credentials
 	if x.Err != nil || x.Status/100 == 3 || x.Status == http.StatusGone || names == "" {
 		names = x.api.cfg.Address
 	}
-	return "; check the setting " + names
+	return names
+}
+
+// Foreign reports whether there is an answer with a body that is no JSON object,
+// as a page for people is: what vendors with an API of JSON do not write. A body
+// of which only the end is missing is not foreign.
+func (x *Exchange) Foreign() bool {
+	body := bytes.TrimSpace(x.Body)
+	return x.Err == nil && len(body) > 0 && body[0] != '{'
 }
 
 // gzips are the compressors that are not in use. They are in a hurry: the CPU of

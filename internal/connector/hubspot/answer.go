@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,7 +116,7 @@ func contacts(x *httpcall.Exchange, ids []string, alone bool) []connector.Result
 	}
 	results := a.results(x, ids, named, x.Result(connector.Delivered, "", ""), false)
 	for i, id := range ids {
-		if _, ok := named[id]; !ok && traced && !written[id] {
+		if _, ok := named[id]; !ok && (traced && !written[id] || len(a.Results)+len(named) < len(ids) && !traced) {
 			results[i] = silent()
 		}
 	}
@@ -153,15 +154,20 @@ func whole(x *httpcall.Exchange, scope string) (_ connector.Result, ok bool) {
 			wait = waitDaily
 		}
 		return after(x, x.Result(connector.Throttled, code(a.PolicyName, "rate_limit"), a.Message), wait), true
-	case x.Status == http.StatusNotFound && (!a.readable || a.Category == "" && a.Message == ""):
-		// HubSpot says what it did not find; somebody else answers here.
-		return x.Result(connector.Auth, "not_hubspot", "what answers at this address is not HubSpot; check the setting endpoint"), true
+	case x.Status == http.StatusNotFound && (!a.readable || a.Category == "" && a.Message == ""), x.Status/100 == 2 && x.Foreign():
+		// HubSpot says what it did not find, and has no page that says that all is
+		// well; somebody else answers here.
+		return notHubSpot(x), true
 	case x.Status == http.StatusRequestURITooLong:
 		return x.Result(connector.Permanent, "", ""), true
 	case x.Status/100 == 2, x.Status == http.StatusBadRequest, x.Status == http.StatusNotFound, x.Status == http.StatusConflict, x.Status == http.StatusUnprocessableEntity:
 		return connector.Result{}, false
 	}
 	return x.Outcome(), true
+}
+
+func notHubSpot(x *httpcall.Exchange) connector.Result {
+	return x.Result(connector.Auth, "not_hubspot", "what answers at this address is not HubSpot; check the setting endpoint")
 }
 
 // quoted returns HubSpot's own words, to follow ours.
@@ -200,28 +206,39 @@ func (a *answer) blame(x *httpcall.Exchange, ids []string) (named map[string]pro
 		problems = []problem{a.problem}
 	}
 	for _, p := range problems {
-		found := false
-		blame := func(text string) {
+		var found []string
+		look := func(text string) {
 			for i := 0; i+36 <= len(text); i++ {
-				if id := strings.ToLower(text[i : i+36]); text[i+8] == '-' && ours[id] {
-					named[id], found = p, true
+				if text[i+8] != '-' {
+					continue
+				}
+				if id := strings.ToLower(text[i : i+36]); ours[id] {
+					found = append(found, id)
 				}
 			}
 		}
 		for _, value := range p.Context {
 			switch value := value.(type) {
 			case string:
-				blame(value)
+				look(value)
 			case []any:
 				for _, one := range value {
 					if text, ok := one.(string); ok {
-						blame(text)
+						look(text)
 					}
 				}
 			}
 		}
-		blame(p.Message)
-		if !found {
+		if len(found) == 0 {
+			// Words that repeat what was sent name those that are not to blame too.
+			if look(p.Message); len(slices.Compact(found)) > 1 {
+				found = nil
+			}
+		}
+		for _, id := range found {
+			named[id] = p
+		}
+		if len(found) == 0 {
 			unnamed = append(unnamed, p)
 		}
 	}

@@ -28,7 +28,7 @@ func (c *Connector) Check(ctx context.Context) connector.Result {
 		Region   string      `json:"dataHostingLocation"`
 	}
 	if err := json.Unmarshal(x.Body, &account); x.Status != http.StatusOK || err != nil || account.PortalID == "" {
-		return x.Result(connector.Auth, "not_hubspot", "what answers at this address is not HubSpot; check the setting endpoint")
+		return notHubSpot(x)
 	}
 	prefix := "pe" + account.PortalID.String() + "_"
 	for _, name := range slices.Sorted(maps.Keys(c.cfg.Mapping.Events)) {

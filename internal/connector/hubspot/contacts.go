@@ -1,6 +1,7 @@
 package hubspot
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/eventsluice/sluice/internal/connector"
@@ -16,7 +17,12 @@ const maxText = 65_536
 type contact struct {
 	email      string
 	properties []property
+	// byName finds a property. It is nil as long as there are few.
+	byName map[string]int
 }
+
+// fewProperties are found as fast without a map.
+const fewProperties = 16
 
 // property is a name and a value, a JSON string.
 type property struct {
@@ -35,7 +41,7 @@ var standard = map[string]string{
 // events of one address become one input: HubSpot refuses calls that have two.
 func (c *Connector) addContact(drafts []*draft, index int, r *mapping.Record) ([]*draft, *connector.Result) {
 	if r.Email == "" {
-		return drafts, mapping.Refuse("no_identity", "email", "none found (by default in data.email and context.traits.email, see mapping.email): contacts are found by it")
+		return drafts, mapping.Refuse(noIdentity, "email", "none found (by default in data.email and context.traits.email, see mapping.email): contacts are found by it")
 	}
 	// Also in a call that is full an address may come again.
 	n := len(drafts)
@@ -80,13 +86,30 @@ func (c *contact) set(name string, value []byte) {
 		return
 	}
 	text, _ := appendValue(nil, value, maxText)
-	for i := range c.properties {
-		if c.properties[i].name == name {
-			c.properties[i].value = text
-			return
-		}
+	if i := c.find(name); i >= 0 {
+		c.properties[i].value = text
+		return
 	}
 	c.properties = append(c.properties, property{name, text})
+	if n := len(c.properties); c.byName != nil {
+		c.byName[name] = n - 1
+	} else if n > fewProperties {
+		c.byName = make(map[string]int, 2*n)
+		for i, p := range c.properties {
+			c.byName[p.name] = i
+		}
+	}
+}
+
+// find returns the index of a property, -1 if there is none.
+func (c *contact) find(name string) int {
+	if c.byName != nil {
+		if i, ok := c.byName[name]; ok {
+			return i
+		}
+		return -1
+	}
+	return slices.IndexFunc(c.properties, func(p property) bool { return p.name == name })
 }
 
 // appendContacts appends the body of a call. If known is not nil, properties that

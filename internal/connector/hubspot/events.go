@@ -70,7 +70,7 @@ func (c *Connector) appendEvent(dst []byte, id string, r *mapping.Record) ([]byt
 		identified = true
 	}
 	if !identified {
-		return dst, mapping.Refuse("no_identity", "email", "none found (by default in context.traits.email and data.email, see mapping.email), nor context.hubspot.object_id or context.hubspot.utk: HubSpot could not tell whose event it is")
+		return dst, mapping.Refuse(noIdentity, "email", "none found (by default in context.traits.email and data.email, see mapping.email), nor context.hubspot.object_id or context.hubspot.utk: HubSpot could not tell whose event it is")
 	}
 	if !r.Time.IsZero() {
 		if year := r.Time.Year(); year < 1970 || year > 9999 {

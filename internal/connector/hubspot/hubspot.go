@@ -13,6 +13,9 @@ import (
 	"github.com/eventsluice/sluice/internal/event"
 )
 
+// noIdentity is the code of an event of nobody.
+const noIdentity = "no_identity"
+
 // Kind is the connector's name in the destinations file.
 const Kind = "hubspot"
 
@@ -92,16 +95,25 @@ type batch struct {
 
 // results returns the result of each event from those of the inputs. Of events
 // that share one because they have the same id, the first is delivered and the
-// others are duplicates.
+// others are duplicates. Of identify events that share a contact one may be to
+// blame if it is refused: they are to be sent apart.
 func (b *batch) results(byInput []connector.Result) []connector.Result {
 	results := make([]connector.Result, len(b.inputs))
-	taken := -1
+	shared := make([]int, len(byInput))
 	for i, input := range b.inputs {
 		results[i] = byInput[input]
-		if b.contacts == nil && input <= taken && results[i].Class == connector.Delivered {
+		if b.contacts == nil && shared[input] > 0 && results[i].Class == connector.Delivered {
 			results[i].Class = connector.Duplicate
 		}
-		taken = max(taken, input)
+		shared[input]++
+	}
+	if b.contacts == nil {
+		return results
+	}
+	for i, input := range b.inputs {
+		if shared[input] > 1 && results[i].Class == connector.Permanent {
+			results[i].Class = connector.TooLarge
+		}
 	}
 	return results
 }
@@ -151,6 +163,9 @@ func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
 			}
 		}
 		if result != nil {
+			if result.Code == noIdentity && c.cfg.WithoutIdentity == drop {
+				result.Class = connector.Dropped
+			}
 			plan.Done = append(plan.Done, connector.Done{Event: i, Result: *result})
 		}
 	}

@@ -32,6 +32,9 @@ type Settings struct {
 	// contacts: "refuse" sends them, and HubSpot refuses the contact; "drop" leaves
 	// them out. Default "refuse".
 	UnknownProperties string `json:"unknown_properties" validate:"oneof=refuse drop" doc:"what becomes of traits that are no property of contacts; drop needs the scope crm.schemas.contacts.read"`
+	// WithoutIdentity is what becomes of events of nobody, that is, without
+	// address, record and cookie: "dead" or "drop". Default "dead".
+	WithoutIdentity string `json:"without_identity" validate:"oneof=dead drop" doc:"events without address, record and cookie: dead makes dead letters, drop leaves them out"`
 	// Endpoint takes the place of https://api.hubapi.com.
 	Endpoint string           `json:"endpoint" doc:"address that takes the place of https://api.hubapi.com"`
 	Mapping  mapping.Settings `json:"mapping" doc:"names, identities and properties; events gives each event its name at HubSpot, pe{HubID}_{name}"`
@@ -42,10 +45,11 @@ const (
 	cut    = "cut"
 	refuse = "refuse"
 	drop   = "drop"
+	dead   = "dead"
 )
 
 func defaults() Settings {
-	return Settings{LongValues: cut, Contacts: true, UnknownProperties: refuse}
+	return Settings{LongValues: cut, Contacts: true, UnknownProperties: refuse, WithoutIdentity: dead}
 }
 
 // Spec describes the connector.
@@ -103,7 +107,7 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 			{Name: "objectId", Sources: []string{"/context/hubspot/object_id"}},
 			{Name: "utk", Sources: []string{"/context/hubspot/utk"}},
 		},
-		Unmapped: "dead",
+		Unmapped: dead,
 	})
 	faults = append(faults, err)
 	api, err := httpcall.NewAPI(httpcall.APIConfig{

@@ -52,14 +52,14 @@ func Spec() connector.Spec {
 // New makes a connector from its settings. It does not connect.
 func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	var cfg Config
-	faults := settings.Decode(raw, &cfg)
+	unread := settings.Decode(raw, &cfg)
 	defaults := mapping.Defaults{}
 	if cfg.Text != "" {
 		defaults.Extra = []mapping.Field{{Name: "text", Sources: []string{cfg.Text}}}
 	}
 	mapper, err := mapping.New(cfg.Mapping, defaults)
-	if faults = errors.Join(faults, err); faults != nil {
-		return nil, faults
+	if err := errors.Join(unread, err); err != nil {
+		return nil, err
 	}
 	api, err := httpcall.NewAPI(httpcall.APIConfig{
 		Endpoint: cfg.URL, Address: "url", Credentials: "url", Secrets: []string{cfg.URL},
