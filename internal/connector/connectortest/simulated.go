@@ -23,6 +23,9 @@ type Simulated struct {
 	// Adapt, if it is set, gives an event what this kind of destination needs of
 	// it. It must change events alike that are alike.
 	Adapt func(e *event.Event)
+	// ID, if it is set, returns what the vendor knows an event of this id by, where
+	// it has a form for ids.
+	ID func(id string) string
 	// IDs returns the ids of the events in what the vendor has taken, in order.
 	// Default: Item.ID of each.
 	IDs func(items []simulator.Item) []string
@@ -49,6 +52,10 @@ func (s Simulated) open(t *testing.T) *Destination {
 		Factory: s.New, Settings: settings, Credentials: s.Credentials, Enter: map[State]func(*testing.T) func(){},
 		Arrived: func(*testing.T) []string { return s.ids(vendor.Received()) },
 	}
+	bad := BadID
+	if s.ID != nil {
+		bad = s.ID(BadID)
+	}
 	for _, secret := range s.secrets(t, settings) {
 		d.Secrets = append(d.Secrets, secret)
 	}
@@ -58,7 +65,7 @@ func (s Simulated) open(t *testing.T) *Destination {
 		Throttling: {Throttle: 1},
 		Hanging:    {Hang: true},
 		LostAnswer: {Lose: 1},
-		Fussy:      {Refuse: func(id string) bool { return id == BadID }},
+		Fussy:      {Refuse: func(id string) bool { return id == bad }},
 	} {
 		d.Enter[state] = func(*testing.T) func() {
 			vendor.Trouble(trouble)
