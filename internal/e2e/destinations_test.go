@@ -86,7 +86,7 @@ func toVendors(t *testing.T, kinds ...string) *vendors {
 				}
 			}
 			switch name {
-			case "token", "secret", "access_token", "api_key", "api_secret", "url":
+			case "token", "secret", "access_token", "api_key", "api_secret", "password", "url":
 				if !isText || len(secret) < 8 {
 					t.Fatalf("%s: setting %s holds no secret", kind, name)
 				}
@@ -160,6 +160,7 @@ func TestWrongCredentialsKeepEventsAndNameTheSetting(t *testing.T) {
 	t.Parallel()
 	settings := map[string]string{
 		"mixpanel": "token", "hubspot": "access_token", "mailchimp": "api_key", "amplitude": "api_key", "slack": "url", "webhook": "secret",
+		"clickhouse": "password",
 	}
 	var kinds []string
 	for kind := range settings {

@@ -28,7 +28,8 @@ const (
 	amplitudeWindow    = 30 * time.Second
 )
 
-// amplitudeBanned are ids that stand for nobody.
+// amplitudeBanned are ids that stand for nobody. Source: Amplitude, HTTP V2 API,
+// "Invalid IDs" (read 2026-11); that case does not matter is ours.
 var amplitudeBanned = []string{
 	"anonymous", "nil", "none", "null", "n/a", "na", "undefined", "unknown", `""`, "", "{}", "lmy47d", "0", "-1",
 	"00000000-0000-0000-0000-000000000000",
@@ -162,10 +163,10 @@ func (a *amplitude) serve(c *call) answer {
 	switch {
 	case text(object, "api_key") == "":
 		return asJSON(http.StatusBadRequest, amplitudeError{Code: http.StatusBadRequest, Error: "Request missing required field", MissingField: "api_key"})
+	case text(object, "api_key") != amplitudeKey: // the page does not say whether the key or the events are looked at first
+		return a.denied(c)
 	case len(events) == 0:
 		return asJSON(http.StatusBadRequest, amplitudeError{Code: http.StatusBadRequest, Error: "Request missing required field", MissingField: "events"})
-	case text(object, "api_key") != amplitudeKey:
-		return a.denied(c)
 	case len(events) > amplitudeEvents:
 		return a.status(c, http.StatusRequestEntityTooLarge)
 	}

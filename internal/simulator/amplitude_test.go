@@ -89,15 +89,16 @@ func TestAmplitudeRefusesWholeCalls(t *testing.T) {
 		status int
 		says   string
 	}{
-		"another key": {upload(one, "api_key", "x"), 400, `{"code":400,"error":"Invalid API key"}`},
-		"no key":      {upload(one, "api_key", nil), 400, `"missing_field":"api_key"`},
-		"no events":   {upload(nil), 400, `"missing_field":"events"`},
-		"2001 events": {upload(many(2001, object{"event_type": "x", "user_id": "user-1"})), 413, `{"code":413,"error":"Payload too large"}`},
-		"a megabyte":  {big, 413, "Payload too large"},
-		"no body":     {empty, 400, "Missing request body"},
-		"not JSON":    {request{path: "/2/httpapi", body: "["}, 400, "Invalid JSON request body"},
-		"a form":      {form, 400, "Invalid JSON request body"},
-		"elsewhere":   {elsewhere, 400, "Invalid request path"},
+		"another key":                {upload(one, "api_key", "x"), 400, `{"code":400,"error":"Invalid API key"}`},
+		"another key, and no events": {upload(nil, "api_key", "x"), 400, `{"code":400,"error":"Invalid API key"}`},
+		"no key":                     {upload(one, "api_key", nil), 400, `"missing_field":"api_key"`},
+		"no events":                  {upload(nil), 400, `"missing_field":"events"`},
+		"2001 events":                {upload(many(2001, object{"event_type": "x", "user_id": "user-1"})), 413, `{"code":413,"error":"Payload too large"}`},
+		"a megabyte":                 {big, 413, "Payload too large"},
+		"no body":                    {empty, 400, "Missing request body"},
+		"not JSON":                   {request{path: "/2/httpapi", body: "["}, 400, "Invalid JSON request body"},
+		"a form":                     {form, 400, "Invalid JSON request body"},
+		"elsewhere":                  {elsewhere, 400, "Invalid request path"},
 	} {
 		v.call(t, test.request).wants(t, test.status, test.says)
 		if t.Failed() {

@@ -42,6 +42,15 @@
 //     and takes each webhook-id once. Source: the specification. Not: v1a.
 //   - amplitude: POST /2/httpapi and POST /batch. Source: Amplitude, HTTP V2 API,
 //     Batch Event Upload API. Not: silenced devices, daily quotas, limits of plans.
+//   - clickhouse: the HTTP interface of a server of version 26.5 with one user and
+//     the database "default": INSERT … FORMAT TabSeparated, CREATE TABLE of the family
+//     MergeTree, and what a client asks system and CHECK GRANT before it begins.
+//     Rows are read by the types of their columns, all or none; an insertion whose
+//     token the table knows is ignored; and of a table that replaces, Received has one
+//     row of each name and id, the first, as FINAL shows the last. Source: ClickHouse,
+//     HTTP Interface, TabSeparated, Deduplicating inserts on retries, and the words of
+//     its engine. Not: reading, partitions, grants, constraints, async_insert but for
+//     what it does to tokens, settings, which are taken unseen.
 //   - slack: one incoming webhook. Source: Slack, Incoming webhooks, Rate limits,
 //     Block Kit. Not: most kinds of blocks are only counted.
 //

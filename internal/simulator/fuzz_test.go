@@ -90,8 +90,14 @@ func FuzzRequests(f *testing.F) {
 	seed("amplitude", "POST", "/2/httpapi", `{"api_key":"`+amplitudeKey+`","options":{"min_id_length":-1},"events":[{"event_type":"x","user_id":"user-1","time":1.5}]}`)
 	seed("amplitude", "POST", "/batch", `{"api_key":"`+amplitudeKey+`","events":[null,[],{"event_properties":[[[]]]}]}`)
 	seed("slack", "POST", slackPath, `{"text":"x","blocks":[{"type":"section","text":{"text":1}}]}`)
+	seed("clickhouse", "POST", "/?query=INSERT+INTO+events+FORMAT+TabSeparated", clickhouseLine()+clickhouseLine("timestamp", "x"))
+	seed("clickhouse", "POST", "/?query=INSERT+INTO+`default`.`events`+(id,+name)+FORMAT+TSV&async_insert=0&insert_deduplication_token=t", "a\tb\n\\N\t\\\\\n")
+	seed("clickhouse", "POST", "/", "CREATE TABLE e "+clickhouseEvents)
+	seed("clickhouse", "POST", "/", "CREATE TABLE e (a UInt99, b Nullable(LowCardinality(, c DateTime64(99, 'x'))) ENGINE = MergeTree ORDER BY a")
+	seed("clickhouse", "POST", "/", `SELECT name FROM system.columns WHERE database = 'default' AND table = '\\\''`)
 	credentials := map[string]map[string]string{
-		"mixpanel": basic(mixpanelToken, ""), "hubspot": {"Authorization": "Bearer " + hubspotToken}, "mailchimp": basic("any", mailchimpKey),
+		"clickhouse": clickhouseKey,
+		"mixpanel":   basic(mixpanelToken, ""), "hubspot": {"Authorization": "Bearer " + hubspotToken}, "mailchimp": basic("any", mailchimpKey),
 	}
 	f.Fuzz(func(t *testing.T, which uint8, method, path, contentType, encoding, body string, trouble uint64) {
 		if method == "" || strings.ContainsFunc(method, func(r rune) bool { return r < 'A' || r > 'Z' }) {
@@ -101,6 +107,11 @@ func FuzzRequests(f *testing.F) {
 		v, err := New(kind)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if server, ok := v.api.(*clickhouse); ok {
+			if err := server.create("events", clickhouseEvents, false); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if trouble > 0 {
 			v.Trouble(Trouble{Seed: trouble, Throttle: 0.3, Lose: 0.3, Refuse: func(id string) bool { return len(id)%2 == 1 }})

@@ -312,17 +312,46 @@ func (h *hubspot) completions(c *call, request string) answer {
 		h.shelf.refuse(max(1, len(inputs)))
 		return hubspotSays(c, http.StatusBadRequest, "VALIDATION_ERROR", wrong)
 	}
-	for _, input := range inputs {
-		item := hubspotEvent(input)
-		// A uuid is unique within the type of event; the first stays. Without
-		// one, everything is new.
-		if item.ID != "" && !h.uuids.add(c.now, item.Name, item.ID) {
-			h.shelf.duplicate()
-			continue
+	items := make([]Item, len(inputs))
+	for i, input := range inputs {
+		items[i] = hubspotEvent(input)
+	}
+	if again := h.repetition(c, items); again != "" {
+		h.shelf.duplicate()
+		message := "A uuid must be unique within the type of event"
+		if c.share(flavourShare) < 0.5 {
+			message += ": " + again + " was sent before"
 		}
+		return hubspotSays(c, http.StatusBadRequest, "VALIDATION_ERROR", message)
+	}
+	for _, item := range items {
 		h.shelf.take(item)
 	}
 	return bare(http.StatusNoContent)
+}
+
+// repetition returns a uuid that HubSpot has, or that comes twice; if there is
+// none it remembers them all. "Unique within the type of event; repeats are
+// rejected, the first stays": how a batch with one is rejected is not documented.
+// Here all of it is, and some answers name the uuid.
+func (h *hubspot) repetition(c *call, items []Item) string {
+	h.mu.Lock() // of two calls with the same uuid at once, one is the first
+	defer h.mu.Unlock()
+	twice := map[[2]string]bool{}
+	for _, item := range items {
+		key := [2]string{item.Name, item.ID}
+		if item.ID == "" { // then it is new
+			continue
+		}
+		if twice[key] || h.uuids.has(c.now, item.Name, item.ID) {
+			return item.ID
+		}
+		twice[key] = true
+	}
+	for key := range twice {
+		h.uuids.add(c.now, key[0], key[1])
+	}
+	return ""
 }
 
 func hubspotEvent(input any) Item {

@@ -38,7 +38,9 @@ func TestHubspotTakesEventsOncePerUUIDAndType(t *testing.T) {
 	t.Parallel()
 	v := newHubspotVendor(t)
 	v.call(t, request{path: hubspotSend, body: inputs(completion("1"), completion("2"))}).wants(t, 204)
-	v.call(t, request{path: hubspotSend, body: inputs(completion("2"), completion("3"))}).wants(t, 204)
+	// A repetition refuses all of its call.
+	v.call(t, request{path: hubspotSend, body: inputs(completion("2"), completion("3"))}).wants(t, 400, "unique within the type of event")
+	v.call(t, request{path: hubspotSend, body: inputs(completion("3"), completion("3"))}).wants(t, 400, "unique within the type of event")
 	v.call(t, request{path: "/events/v3/send", body: asked(completion("3"))}).wants(t, 204)
 	v.call(t, request{path: "/events/2026-03/send", body: asked(completion("3", "eventName", "pe123456_other"))}).wants(t, 204)
 	// Without a uuid everything is new.
@@ -49,6 +51,16 @@ func TestHubspotTakesEventsOncePerUUIDAndType(t *testing.T) {
 	if n := v.Counts().Duplicates; n != 2 {
 		t.Errorf("%d duplicates", n)
 	}
+	// Some answers name the uuid, others do not.
+	named := map[bool]int{}
+	for range 50 {
+		got := v.call(t, request{path: hubspotSend, body: inputs(completion("9"), completion("2"))})
+		got.wants(t, 400)
+		named[strings.Contains(got.body, "2 was sent before")]++
+	}
+	if named[true] == 0 || named[false] == 0 {
+		t.Errorf("%v answers name the uuid", named)
+	}
 }
 
 // "Repeats inside a year are rejected."
@@ -56,9 +68,12 @@ func TestHubspotForgetsUUIDsAfterAYear(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		v := newHubspotVendor(t)
-		for _, wait := range []time.Duration{0, hubspotYear - time.Hour, time.Hour} {
-			time.Sleep(wait)
-			v.call(t, request{path: hubspotSend, body: inputs(completion("1"))}).wants(t, 204)
+		for _, then := range []struct {
+			wait   time.Duration
+			status int
+		}{{0, 204}, {hubspotYear - time.Hour, 400}, {time.Hour, 204}} {
+			time.Sleep(then.wait)
+			v.call(t, request{path: hubspotSend, body: inputs(completion("1"))}).wants(t, then.status)
 		}
 		if n := len(v.Received()); n != 2 {
 			t.Errorf("%d taken", n)
@@ -181,7 +196,7 @@ func TestHubspotRefusesWholeCalls(t *testing.T) {
 			}
 		})
 	}
-	v.call(t, request{path: hubspotSend, body: inputs(many(500, completion("1"))...)}).wants(t, 204)
+	v.call(t, request{path: hubspotSend, body: inputs(many(500, completion("1", "uuid", nil))...)}).wants(t, 204)
 	v.call(t, request{method: "GET", path: "/account-info/v3/details"}).wants(t, 200, `"portalId":123456`, `"dataHostingLocation":"na1"`)
 	v.call(t, request{method: "GET", path: "/account-info/v3/details", header: narrow}).wants(t, 200)
 }
@@ -211,7 +226,7 @@ func TestHubspotThrottlesByPolicy(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		v.call(t, upsert).wants(t, 200)
 		h.events.limit = 0
-		send := request{path: hubspotSend, body: inputs(completion("1"))}
+		send := request{path: hubspotSend, body: inputs(completion("2"))}
 		v.call(t, send).wants(t, 429, `"policyName":"SECONDLY"`)
 		v.Unlimited()
 		v.call(t, send).wants(t, 204)

@@ -181,8 +181,20 @@ func newSeen(window time.Duration) *seen {
 	return &seen{window: window, when: make(map[[16]byte]time.Time), order: shelved[[16]byte]{most: keepKeys}}
 }
 
-// add reports whether a key, made of parts, is new, and remembers it.
-func (s *seen) add(now time.Time, parts ...string) bool {
+// has reports whether a key, made of parts, is remembered.
+func (s *seen) has(now time.Time, parts ...string) bool {
+	key := keyOf(parts)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.when[key]
+	return ok && s.remembers(at, now)
+}
+
+// remembers reports whether a key that was seen at a time still counts. s.mu is
+// held.
+func (s *seen) remembers(at, now time.Time) bool { return s.window == 0 || now.Sub(at) < s.window }
+
+func keyOf(parts []string) [16]byte {
 	h := sha256.New()
 	for _, part := range parts {
 		var length [8]byte
@@ -192,12 +204,16 @@ func (s *seen) add(now time.Time, parts ...string) bool {
 		h.Write(length[:])
 		h.Write([]byte(part))
 	}
-	key := [16]byte(h.Sum(nil)[:16])
+	return [16]byte(h.Sum(nil)[:16])
+}
 
+// add reports whether a key, made of parts, is new, and remembers it.
+func (s *seen) add(now time.Time, parts ...string) bool {
+	key := keyOf(parts)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if at, ok := s.when[key]; ok {
-		if s.window == 0 || now.Sub(at) < s.window {
+		if s.remembers(at, now) {
 			return false
 		}
 		s.when[key] = now // it keeps its place in the order

@@ -26,14 +26,15 @@ type api interface {
 }
 
 var kinds = map[string]func(*shelf) api{
-	"amplitude": func(s *shelf) api { return newAmplitude(s) },
-	"ga4":       func(s *shelf) api { return newGA4(s) },
-	"gtm":       func(s *shelf) api { return newGTM(s) },
-	"hubspot":   func(s *shelf) api { return newHubspot(s) },
-	"mailchimp": func(s *shelf) api { return newMailchimp(s) },
-	"mixpanel":  func(s *shelf) api { return newMixpanel(s) },
-	"slack":     func(s *shelf) api { return newSlack(s) },
-	"webhook":   func(s *shelf) api { return newWebhook(s) },
+	"amplitude":  func(s *shelf) api { return newAmplitude(s) },
+	"clickhouse": func(s *shelf) api { return newClickhouse(s) },
+	"ga4":        func(s *shelf) api { return newGA4(s) },
+	"gtm":        func(s *shelf) api { return newGTM(s) },
+	"hubspot":    func(s *shelf) api { return newHubspot(s) },
+	"mailchimp":  func(s *shelf) api { return newMailchimp(s) },
+	"mixpanel":   func(s *shelf) api { return newMixpanel(s) },
+	"slack":      func(s *shelf) api { return newSlack(s) },
+	"webhook":    func(s *shelf) api { return newWebhook(s) },
 }
 
 // Kinds returns the names of the vendors, sorted.

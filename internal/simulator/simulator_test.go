@@ -54,6 +54,11 @@ func newVendor(t *testing.T, kind string, header map[string]string) *vendor {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if server, ok := v.api.(*clickhouse); ok { // where a call of its kind is not all that is needed
+		if err := server.create("events", clickhouseEvents, false); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return &vendor{v, client(t, v), header}
 }
 

@@ -13,8 +13,7 @@ import (
 	"time"
 )
 
-// fine is a call for each vendor that is taken, with the nth of its items. What
-// must come before is made by prepare.
+// fine is a call for each vendor that is taken, with the nth of its items.
 func fine(t *testing.T, kind string, n int) request {
 	t.Helper()
 	id := fmt.Sprint("id-", n)
@@ -37,6 +36,8 @@ func fine(t *testing.T, kind string, n int) request {
 		return upload([]any{amplitudeEvent(id)})
 	case "slack":
 		return message("text", id)
+	case "clickhouse":
+		return insert(clickhouseLine("id", id))
 	}
 	t.Fatalf("no call for %s", kind)
 	return request{}
@@ -58,10 +59,10 @@ func everywhere(t *testing.T, test func(t *testing.T, kind string, v *vendor)) {
 
 func TestKindsAreThoseOfTheDocumentation(t *testing.T) {
 	t.Parallel()
-	if got, want := Kinds(), []string{"amplitude", "ga4", "gtm", "hubspot", "mailchimp", "mixpanel", "slack", "webhook"}; !slices.Equal(got, want) {
+	if got, want := Kinds(), []string{"amplitude", "clickhouse", "ga4", "gtm", "hubspot", "mailchimp", "mixpanel", "slack", "webhook"}; !slices.Equal(got, want) {
 		t.Errorf("%v", got)
 	}
-	if _, err := New("other"); err == nil || !strings.Contains(err.Error(), "amplitude, ga4") {
+	if _, err := New("other"); err == nil || !strings.Contains(err.Error(), "amplitude, clickhouse") {
 		t.Errorf("%v", err)
 	}
 }
@@ -71,7 +72,7 @@ func TestSettingsLeadToTheVendor(t *testing.T) {
 	want := map[string][]string{
 		"amplitude": {"api_key", "endpoint"}, "ga4": {"api_secret", "endpoint", "measurement_id"}, "gtm": {"url"},
 		"hubspot": {"access_token", "endpoint", "mapping"}, "mailchimp": {"api_key", "endpoint", "list_id"}, "mixpanel": {"endpoint", "token"},
-		"slack": {"url"}, "webhook": {"allow_private", "secret", "url"},
+		"slack": {"url"}, "webhook": {"allow_private", "secret", "url"}, "clickhouse": {"password", "url", "user"},
 	}
 	for _, kind := range Kinds() {
 		v, err := New(kind)
@@ -136,6 +137,7 @@ func TestDeniedIsAsTheVendorRefusesCredentials(t *testing.T) {
 	}{
 		"amplitude": {400, "Invalid API key"}, "ga4": {204, ""}, "gtm": {403, "<html>"}, "hubspot": {401, "INVALID_AUTHENTICATION"},
 		"mailchimp": {401, "API Key Invalid"}, "mixpanel": {401, "Invalid credentials"}, "slack": {403, "invalid_token"}, "webhook": {401, "signature"},
+		"clickhouse": {403, "Code: 516. DB::Exception: "},
 	}
 	everywhere(t, func(t *testing.T, kind string, v *vendor) {
 		v.Trouble(Trouble{Denied: true})
@@ -151,7 +153,8 @@ func TestThrottleIsAsTheVendorSaysIt(t *testing.T) {
 	everywhere(t, func(t *testing.T, kind string, v *vendor) {
 		v.Trouble(Trouble{Throttle: 1, Wait: 7 * time.Second})
 		got := v.call(t, fine(t, kind, 1))
-		if got.status != 429 && !(kind == "mailchimp" && got.status == 403 && got.body == "") {
+		busy := kind == "clickhouse" && got.status == 500 && strings.HasPrefix(got.body, "Code: 2") // 202 or 252
+		if got.status != 429 && !busy && !(kind == "mailchimp" && got.status == 403 && got.body == "") {
 			t.Errorf("%+v", got)
 		}
 		says := slices.Contains([]string{"gtm", "slack", "webhook"}, kind)
@@ -197,7 +200,7 @@ func TestLoseCarriesTheCallOut(t *testing.T) {
 		// Once more: it is there twice where nobody looks for duplicates.
 		v.Trouble(Trouble{})
 		v.call(t, fine(t, kind, 1))
-		dedups := slices.Contains([]string{"amplitude", "hubspot", "mixpanel", "webhook"}, kind)
+		dedups := slices.Contains([]string{"amplitude", "clickhouse", "hubspot", "mixpanel", "webhook"}, kind)
 		if n := len(v.Received()); dedups != (n == 1) || n > 2 {
 			t.Errorf("%d taken", n)
 		}
@@ -234,9 +237,9 @@ func TestStatusIsAnswered(t *testing.T) {
 				t.Errorf("%d: %+v", status, got)
 			}
 		}
-		for _, status := range []int{-1, 0, 100, 101, 199, 1000} { // no answer can have these
+		for n, status := range []int{-1, 0, 100, 101, 199, 1000} { // no answer can have these
 			v.Trouble(Trouble{Status: status})
-			if got := v.call(t, fine(t, kind, 1)); got.status/100 != 2 {
+			if got := v.call(t, fine(t, kind, 1+n)); got.status/100 != 2 {
 				t.Errorf("%d: %+v", status, got)
 			}
 		}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -26,11 +25,9 @@ const Kind = "amplitude"
 
 // Source of all: Amplitude, HTTP V2 API (read 2026-11).
 const (
-	// maxBody: "Keep request sizes under 1 MB with fewer than 2000 events".
-	maxBody = 999_999
-	// pause: "pause sending events for that user / device for a period of 30
-	// seconds".
-	pause = 30 * time.Second
+	path    = "/2/httpapi"
+	maxBody = 999_999          // "Keep request sizes under 1 MB with fewer than 2000 events"
+	pause   = 30 * time.Second // "pause sending events for that user / device for a period of 30 seconds"
 )
 
 // Config are the settings of an Amplitude destination.
@@ -44,6 +41,8 @@ type Config struct {
 
 var (
 	hosts = map[string]string{"us": "https://api2.amplitude.com", "eu": "https://api.eu.amplitude.com"}
+	// nobody are ids that a call is refused for ("Invalid IDs"), in lower case.
+	nobody = []string{"", "anonymous", "nil", "none", "null", "n/a", "na", "undefined", "unknown", `""`, "{}", "lmy47d", "0", "-1", "00000000-0000-0000-0000-000000000000"}
 	// defaults: Extra are members of an event that stand beside its properties.
 	defaults = mapping.Defaults{Page: "Viewed %s Page", Screen: "Viewed %s Screen", Extra: []mapping.Field{
 		{Name: "app_version", Sources: []string{"/context/app/version"}}, {Name: "platform", Sources: []string{"/context/device/type"}},
@@ -54,10 +53,9 @@ var (
 
 // Connector delivers to one project.
 type Connector struct {
-	cfg    Config
+	httpcall.Vendor
 	mapper *mapping.Mapper
-	api    *httpcall.API
-	head   []byte // of a body, up to its events
+	body   mapping.Body
 }
 
 // Spec describes the connector.
@@ -86,119 +84,64 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	})
 	// Without the option Amplitude refuses ids shorter than five characters.
 	head := append(mapping.AppendText([]byte{'{'}, "api_key", cfg.APIKey), `,"options":{"min_id_length":1},"events":[`...)
-	return &Connector{cfg, mapper, api, head}, err
+	return &Connector{
+		httpcall.Vendor{Name: Kind, Mapping: "1", Allows: connector.Limits{MaxEvents: cfg.BatchSize, Dedups: true}, API: api},
+		mapper, mapping.Body{Head: string(head), Tail: "]}", Max: maxBody},
+	}, err
 }
 
-// Kind implements connector.Connector.
-func (c *Connector) Kind() string { return Kind }
-
-// Version implements connector.Connector. It changes when the mapping does.
-func (c *Connector) Version() string { return "1" }
-
-// Limits implements connector.Connector.
-func (c *Connector) Limits() connector.Limits {
-	return connector.Limits{MaxEvents: c.cfg.BatchSize, Dedups: true}
-}
-
-// Close implements connector.Connector.
-func (c *Connector) Close() error {
-	c.api.Close()
-	return nil
-}
-
-// Plan implements connector.Connector. The payload of a call is its body.
-func (c *Connector) Plan(events []connector.Delivery) (plan connector.Plan) {
-	var record mapping.Record
-	var item, body []byte
-	var call []int
-	flush := func() {
-		if len(call) > 0 {
-			plan.Calls = append(plan.Calls, connector.Call{Events: call, Payload: append(body[:len(body)-1], "]}"...)})
-		}
-		call, body = nil, append(make([]byte, 0, min(maxBody, 1024*len(events))), c.head...)
-	}
-	flush()
-	for i := range events {
-		done := c.mapper.Map(&events[i].Event, &record)
-		if done == nil {
-			item, done = c.encode(item[:0], &record)
-		}
-		if done != nil {
-			plan.Done = append(plan.Done, connector.Done{Event: i, Result: *done})
-			continue
-		}
-		if len(body)+len(item)+len("]}") > maxBody || len(call) == c.cfg.BatchSize {
-			flush()
-		}
-		call, body = append(call, i), append(append(body, item...), ',')
-	}
-	flush()
-	return plan
+// Plan implements connector.Connector.
+func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
+	return c.mapper.Pack(events, c.body, encode)
 }
 
 // encode appends an event of the API, or says why there is none.
-func (c *Connector) encode(dst []byte, r *mapping.Record) ([]byte, *connector.Result) {
+func encode(dst []byte, r *mapping.Record) ([]byte, *connector.Result) {
+	dst = append(dst, '{')
+	for _, id := range [...]struct{ name, text string }{{"user_id", r.UserID}, {"device_id", r.AnonymousID}} {
+		if !slices.Contains(nobody, strings.ToLower(id.text)) {
+			dst = mapping.AppendText(dst, id.name, id.text)
+		}
+	}
 	switch kind := r.Event.Type; {
 	case kind == event.TypeGroup || kind == event.TypeAlias:
 		return dst, mapping.Drop(kind, "the HTTP V2 API has nothing for events of this type that every plan has")
-	case r.UserID == "" && r.AnonymousID == "":
-		return dst, mapping.Refuse("no_identity", "user_id", "Amplitude needs a user_id or an anonymous_id")
+	case len(dst) == len("{"):
+		return dst, mapping.Refuse("no_identity", "user_id", "Amplitude needs a user_id or an anonymous_id that stands for somebody")
 	case kind == event.TypeIdentify && len(r.Traits) == 0:
 		return dst, mapping.Drop("no_traits", "there is nothing to set")
 	case kind == event.TypeIdentify:
 		r.Name = "$identify"
 	}
-	dst = mapping.AppendText(append(dst, '{'), "event_type", r.Name)
+	dst = mapping.AppendText(dst, "event_type", r.Name)
 	dst = mapping.AppendText(dst, "insert_id", r.Event.ID)
-	dst = strconv.AppendInt(append(dst, `,"time":`...), r.Time.UnixMilli(), 10)
-	for _, m := range [...]struct{ name, text string }{{"user_id", r.UserID}, {"device_id", r.AnonymousID}, {"ip", r.IP}} {
-		if m.text != "" {
-			dst = mapping.AppendText(dst, m.name, m.text)
-		}
+	if !r.Time.IsZero() {
+		dst = strconv.AppendInt(mapping.AppendMember(dst, "time", nil), r.Time.UnixMilli(), 10)
+	}
+	if r.IP != "" {
+		dst = mapping.AppendText(dst, "ip", r.IP)
 	}
 	for _, p := range r.Extra {
 		if len(p.Value) > 0 && p.Value[0] == '"' {
 			dst = mapping.AppendMember(dst, p.Name, p.Value)
 		}
 	}
-	for _, object := range [...]struct {
-		name       string
-		properties []mapping.Property
-	}{{"event_properties", r.Properties}, {"user_properties", r.Traits}} {
-		dst = append(mapping.AppendMember(dst, object.name, nil), '{')
-		for _, p := range object.properties {
-			dst = mapping.AppendMember(dst, p.Name, p.Value)
-		}
-		dst = append(dst, '}')
-	}
-	return append(dst, '}'), nil
+	dst = mapping.AppendObject(dst, "event_properties", r.Properties)
+	return append(mapping.AppendObject(dst, "user_properties", r.Traits), '}'), nil
 }
 
 // Send implements connector.Connector.
 func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.Result {
-	return outcome(c.api.Do(ctx, httpcall.Request{Path: "/2/httpapi", Body: call.Payload.([]byte)}), len(call.Events))
+	return outcome(c.API.Do(ctx, httpcall.Request{Path: path, Body: call.Payload.([]byte)}), len(call.Events))
 }
 
 // Check implements connector.Checker. It makes a call without events.
 func (c *Connector) Check(ctx context.Context) connector.Result {
-	x := c.api.Do(ctx, httpcall.Request{Path: "/2/httpapi", Body: fmt.Appendf(nil, "%s]}", c.head)})
+	x := c.API.Do(ctx, httpcall.Request{Path: path, Body: []byte(c.body.Head + c.body.Tail)})
 	if result := outcome(x, 1)[0]; x.Status != http.StatusBadRequest || result.Class == connector.Auth {
 		return result
 	}
 	return x.Result(connector.Delivered, "", "Amplitude did not refuse the api_key; that it is the right project's only an event can show.")
-}
-
-// answer is what Amplitude says of a call. Source: Amplitude, HTTP V2 API,
-// responses (read 2026-11).
-type answer struct {
-	Code         int              `json:"code"`
-	Error        string           `json:"error"`
-	MissingField string           `json:"missing_field"`
-	Missing      map[string][]int `json:"events_with_missing_fields"`
-	Invalid      map[string][]int `json:"events_with_invalid_fields"`
-	Lengths      map[string][]int `json:"events_with_invalid_id_lengths"`
-	Silenced     []int            `json:"silenced_events"`
-	Throttled    []int            `json:"throttled_events"`
 }
 
 // outcome returns the result of each of the n events of a call. Amplitude takes
@@ -206,16 +149,22 @@ type answer struct {
 // names are refused, or wait by themselves, and the others are sent again at
 // once, in halves. That is class too_large, which costs no attempt.
 func outcome(x *httpcall.Exchange, n int) []connector.Result {
-	var said answer
+	var said struct {
+		Code         int              `json:"code"`
+		Error        string           `json:"error"`
+		MissingField string           `json:"missing_field"`
+		Missing      map[string][]int `json:"events_with_missing_fields"`
+		Invalid      map[string][]int `json:"events_with_invalid_fields"`
+		Lengths      map[string][]int `json:"events_with_invalid_id_lengths"`
+		Silenced     []int            `json:"silenced_events"`
+		Throttled    []int            `json:"throttled_events"`
+	}
 	_ = json.Unmarshal(x.Body, &said) // what cannot be read has said nothing
-	rest := x.Result(x.Class(), "", said.Error)
-	results, named := make([]connector.Result, n), false
-	name := func(indexes []int, class connector.Class, code, message string, wait time.Duration) {
-		result := x.Result(class, code, message)
-		result.RetryAfter = max(result.RetryAfter, wait)
+	results, rest := make([]connector.Result, n), x.Result(x.Class(), "", said.Error)
+	name := func(indexes []int, result connector.Result) {
 		for _, i := range indexes {
 			if i >= 0 && i < n && results[i].Code == "" {
-				results[i], named = result, true
+				results[i] = result
 			}
 		}
 	}
@@ -225,11 +174,14 @@ func outcome(x *httpcall.Exchange, n int) []connector.Result {
 	case x.Status == http.StatusBadRequest || x.Status == http.StatusTooManyRequests:
 		for _, fields := range []map[string][]int{said.Missing, said.Invalid, said.Lengths} {
 			for _, field := range slices.Sorted(maps.Keys(fields)) {
-				name(fields[field], connector.Permanent, field, field+": "+said.Error, 0)
+				name(fields[field], x.Result(connector.Permanent, field, field+": "+said.Error))
 			}
 		}
-		name(said.Silenced, connector.Permanent, "silenced", "Amplitude has silenced the device of this event", 0)
-		name(said.Throttled, connector.Retryable, "user_throttled", "the user or device of this event sends too much", pause)
+		name(said.Silenced, x.Result(connector.Permanent, "silenced", "Amplitude has silenced the device of this event"))
+		slow := x.Result(connector.Retryable, "user_throttled", "the user or device of this event sends too much")
+		slow.RetryAfter = max(slow.RetryAfter, pause)
+		name(said.Throttled, slow)
+		named := slices.ContainsFunc(results, func(r connector.Result) bool { return r.Code != "" })
 		if n > 1 && (named || rest.Class == connector.Permanent) {
 			rest = x.Result(connector.TooLarge, "batch_refused", said.Error)
 		} else if rest.Class == connector.Throttled {

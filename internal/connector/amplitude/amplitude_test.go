@@ -33,3 +33,8 @@ func TestEndures(t *testing.T) {
 		},
 	})
 }
+
+func TestTheExampleInTheREADMEIsRight(t *testing.T) {
+	t.Parallel()
+	connectortest.Example(t, New, `{"api_key":"`+apiKey+`","endpoint":"http://127.0.0.1:9"}`)
+}

@@ -1,7 +1,6 @@
 package amplitude
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -41,14 +40,6 @@ func toHandler(t testing.TB, handler http.HandlerFunc) *Connector {
 	return open(t, fmt.Sprintf(`{"api_key":%q,"endpoint":%q}`, apiKey, server.URL))
 }
 
-func deliveries(events ...event.Event) []connector.Delivery {
-	ds := make([]connector.Delivery, len(events))
-	for i, e := range events {
-		ds[i] = connector.Delivery{Event: e, Raw: e.Append(nil), Attempt: 1}
-	}
-	return ds
-}
-
 func shop(change func(e *event.Event)) event.Event {
 	e := event.Event{
 		ID: "0198f0c2-7e4c-7b1c-8a55-3f1f0e6f9b2a", Type: event.TypeTrack, Name: "Order Completed",
@@ -70,7 +61,7 @@ func TestRequests(t *testing.T) {
 		got = append(got, connectortest.RequestText(t, req))
 		fmt.Fprint(w, `{"code":200,"events_ingested":4}`)
 	})
-	call := conn.Plan(deliveries(
+	call := conn.Plan(connectortest.Deliveries(
 		shop(nil),
 		shop(func(e *event.Event) { e.Type, e.Name, e.UserID, e.Context = event.TypePage, "Pricing", "", nil }),
 		shop(func(e *event.Event) {
@@ -138,7 +129,7 @@ func TestOutcomes(t *testing.T) {
 				w.WriteHeader(c.status)
 				fmt.Fprint(w, c.body)
 			})
-			call := conn.Plan(deliveries(shop(nil), shop(nil), shop(nil), shop(nil))).Calls[0]
+			call := conn.Plan(connectortest.Deliveries(shop(nil), shop(nil), shop(nil), shop(nil))).Calls[0]
 			for i, r := range conn.Send(t.Context(), call) {
 				wait := 0
 				if c.wait != nil {
@@ -155,7 +146,7 @@ func TestOutcomes(t *testing.T) {
 				}
 			}
 			// Alone, an event that is refused is refused for good.
-			one := conn.Plan(deliveries(shop(nil))).Calls[0]
+			one := conn.Plan(connectortest.Deliveries(shop(nil))).Calls[0]
 			if r := conn.Send(t.Context(), one)[0]; r.Class == tooLarge && c.status != http.StatusRequestEntityTooLarge {
 				t.Errorf("alone: %+v", r)
 			}
@@ -174,7 +165,7 @@ func TestOnlyThrottledUsersWait(t *testing.T) {
 	server := httptest.NewServer(vendor)
 	t.Cleanup(server.Close)
 	conn := open(t, string(vendor.Settings(server.URL)))
-	ds := deliveries(
+	ds := connectortest.Deliveries(
 		shop(func(e *event.Event) { e.ID, e.UserID = "e0", "fast" }), shop(func(e *event.Event) { e.ID, e.UserID = "e1", "slow" }),
 		shop(func(e *event.Event) { e.ID, e.UserID = "e2", "fast" }),
 	)
@@ -208,13 +199,19 @@ func TestBadInput(t *testing.T) {
 		{name: "non-ASCII", event: shop(func(e *event.Event) { e.Name, e.Data = "日本語 🛒", []byte(`{"ü":"\ud83d\ude00"}`) }), body: `"event_type":"日本語 🛒"`},
 		{name: "names of members are only names in data", event: shop(func(e *event.Event) { e.Data = []byte(`{"user_id":"x","insert_id":"y"}`) }), body: `"event_properties":{"user_id":"x","insert_id":"y"}`},
 		{name: "an old time", event: shop(func(e *event.Event) { e.Timestamp = "1999-12-31T23:59:59Z" }), body: `"time":946684799000`},
+		{name: "before 1970", event: shop(func(e *event.Event) { e.Timestamp = "1969-12-31T23:59:59Z" }), body: `"time":-1000`},
+		{name: "no time at all, which is then that of the call", event: shop(func(e *event.Event) { e.Timestamp, e.ReceivedAt = "", "" }), body: `"insert_id":"0198f0c2-7e4c-7b1c-8a55-3f1f0e6f9b2a","ip"`},
+		{name: "a megabyte", event: shop(func(e *event.Event) { e.Data = []byte(`{"a":"` + strings.Repeat("x", 999_900) + `"}`) }), code: "too_large", class: connector.Permanent},
+		{name: "a user that stands for nobody", event: shop(func(e *event.Event) { e.UserID = "Undefined" }), body: `"events":[{"device_id":"a1","event_type"`},
+		{name: "a device that stands for nobody", event: shop(func(e *event.Event) { e.AnonymousID = "00000000-0000-0000-0000-000000000000" }), body: `"events":[{"user_id":"u1","event_type"`},
+		{name: "both stand for nobody", event: shop(func(e *event.Event) { e.UserID, e.AnonymousID = "0", "lmy47d" }), code: "no_identity", class: connector.Permanent},
 		{name: "a short id", event: shop(func(e *event.Event) { e.UserID, e.AnonymousID = "7", "" }), body: `"user_id":"7"`},
 		{name: "nobody", event: event.Event{ID: "e", Type: event.TypeTrack, Name: "n", ReceivedAt: "2026-11-23T10:00:00Z"}, code: "no_identity", class: connector.Permanent},
 		{name: "a group", event: shop(func(e *event.Event) { e.Type = event.TypeGroup }), code: "group", class: connector.Dropped},
 		{name: "an alias", event: shop(func(e *event.Event) { e.Type = event.TypeAlias }), code: "alias", class: connector.Dropped},
 		{name: "identify without traits", event: shop(func(e *event.Event) { e.Type, e.Data, e.Context = event.TypeIdentify, nil, nil }), code: "no_traits", class: connector.Dropped},
 	} {
-		plan := conn.Plan(deliveries(c.event))
+		plan := conn.Plan(connectortest.Deliveries(c.event))
 		if c.code != "" {
 			if len(plan.Done) != 1 || plan.Done[0].Result.Code != c.code || plan.Done[0].Result.Class != c.class || plan.Done[0].Result.Message == "" {
 				t.Errorf("%s: %+v", c.name, plan)
@@ -227,6 +224,19 @@ func TestBadInput(t *testing.T) {
 		}
 		if body := string(plan.Calls[0].Payload.([]byte)); !json.Valid([]byte(body)) || !strings.Contains(body, c.body) {
 			t.Errorf("%s: %s", c.name, body)
+		}
+	}
+}
+
+func TestIDsThatStandForNobodyAreNotSent(t *testing.T) {
+	t.Parallel()
+	conn := open(t, `{"api_key":"`+apiKey+`"}`)
+	for _, id := range nobody {
+		for _, id := range []string{id, strings.ToUpper(id)} {
+			plan := conn.Plan(connectortest.Deliveries(shop(func(e *event.Event) { e.UserID, e.AnonymousID = id, id })))
+			if len(plan.Done) != 1 || plan.Done[0].Result.Code != "no_identity" {
+				t.Errorf("%q: %+v", id, plan)
+			}
 		}
 	}
 }
@@ -251,13 +261,13 @@ func TestPlannedBodiesAreTaken(t *testing.T) {
 	for i := range 250 {
 		events = append(events, event.Event{
 			ID: fmt.Sprintf("%d %s", i, pick("", "größe", "a.b")), Type: pick(event.TypeTrack, event.TypeTrack, event.TypePage, event.TypeScreen, event.TypeIdentify, event.TypeGroup),
-			Name: pick("n", "Order Completed", "日本語", "tab\t\"quoted\""), UserID: pick("", "u1", "größe") + pick("", fmt.Sprint(1000+i)), AnonymousID: pick("", "a1"),
+			Name: pick("n", "Order Completed", "日本語", "tab\t\"quoted\""), UserID: pick("", "u1", "größe", "NULL") + pick("", fmt.Sprint(1000+i)), AnonymousID: pick("", "a1", "0"),
 			Timestamp: pick("2026-11-23T10:00:00Z", "1971-01-01T00:00:00+01:00", ""), ReceivedAt: "2026-11-23T10:00:00Z", IP: pick("", "203.0.113.9"),
 			Data:    []byte(pick(`{}`, `{"a":null}`, `{"a":[1,{"b":"c"}],"email":"x"}`, `{"t":"`+strings.Repeat("ü", random.IntN(70_000))+`"}`)),
 			Context: []byte(pick(`{}`, `{"os":{"name":"iOS"},"locale":7}`, `{"app":{"version":"1"},"traits":{"a":{"b":[]}}}`)),
 		})
 	}
-	ds := deliveries(events...)
+	ds := connectortest.Deliveries(events...)
 	plan := conn.Plan(ds)
 	next, sent := 0, 0
 	for _, call := range plan.Calls {
@@ -280,15 +290,8 @@ func TestPlannedBodiesAreTaken(t *testing.T) {
 func TestBatchSizeIsKept(t *testing.T) {
 	t.Parallel()
 	conn := open(t, `{"api_key":"`+apiKey+`","batch_size":2}`)
-	if conn.Limits().MaxEvents != 2 {
+	if conn.Limits().MaxEvents != 2 { // no Plan sees more
 		t.Errorf("%+v", conn.Limits())
-	}
-	var got [][]int
-	for _, call := range conn.Plan(deliveries(shop(nil), shop(nil), shop(nil), shop(nil), shop(nil))).Calls {
-		got = append(got, call.Events)
-	}
-	if fmt.Sprint(got) != "[[0 1] [2 3] [4]]" {
-		t.Errorf("%v", got)
 	}
 }
 
@@ -315,6 +318,23 @@ func TestCheck(t *testing.T) {
 		if r := conn.Check(t.Context()); r.Class != c.want || !strings.HasPrefix(r.Message, c.message) {
 			t.Errorf("%d %s: %+v", c.status, c.body, r)
 		}
+	}
+}
+
+// The simulated vendor looks at the key, though there are no events.
+func TestCheckFindsAWrongKey(t *testing.T) {
+	t.Parallel()
+	vendor, err := simulator.New(Kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(vendor)
+	t.Cleanup(server.Close)
+	if r := open(t, string(vendor.Settings(server.URL))).Check(t.Context()); r.Class != connector.Delivered {
+		t.Errorf("%+v", r)
+	}
+	if r := open(t, fmt.Sprintf(`{"api_key":%q,"endpoint":%q}`, apiKey, server.URL)).Check(t.Context()); r.Class != connector.Auth {
+		t.Errorf("another key: %+v", r)
 	}
 }
 
@@ -350,11 +370,14 @@ func FuzzOutcome(f *testing.F) {
 			return
 		}
 		count := 1 + int(n%7)
-		results := outcome(exchange(t, status, body), count)
+		results := outcome(connectortest.Answered(t, status, body), count)
 		if len(results) != count {
 			t.Fatalf("%d results for %d events", len(results), count)
 		}
-		var said answer
+		var said struct {
+			Code    int
+			Missing map[string][]int `json:"events_with_missing_fields"`
+		}
 		_ = json.Unmarshal(body, &said)
 		for i, r := range results {
 			if r.Class == connector.Delivered && (status/100 != 2 || said.Code != http.StatusOK) {
@@ -370,37 +393,11 @@ func FuzzOutcome(f *testing.F) {
 	})
 }
 
-// exchange returns a call and its answer, without a server.
-func exchange(t testing.TB, status int, body []byte) *httpcall.Exchange {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(cancel)
-	api, err := httpcall.NewAPI(httpcall.APIConfig{
-		Base: "http://127.0.0.1:9", Credentials: "api_key",
-		Dial: simulator.Dial(ctx, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(status)
-			_, _ = w.Write(body) // a 204 has none
-		})),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer api.Close()
-	return api.Do(ctx, httpcall.Request{Path: "/2/httpapi"})
-}
-
 func BenchmarkPlan(b *testing.B) {
 	conn := open(b, `{"api_key":"`+apiKey+`"}`)
 	var events []event.Event
 	for i := range 500 {
 		events = append(events, shop(func(e *event.Event) { e.ID = fmt.Sprintf("0198f0c2-7e4c-7b1c-8a55-%012d", i) }))
 	}
-	ds := deliveries(events...)
-	b.ReportAllocs()
-	for b.Loop() {
-		if plan := conn.Plan(ds); len(plan.Calls) != 1 {
-			b.Fatal(len(plan.Calls))
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(ds)), "ns/event")
+	connectortest.BenchmarkPlan(b, connectortest.Deliveries(events...), conn.Plan)
 }

@@ -83,8 +83,8 @@ func collapses(engine string) bool {
 	return false
 }
 
-// denied reports whether the server says that the user lacks a right. Servers
-// before 24.9 cannot say.
+// denied reports whether the server says that the user lacks a right. Old servers
+// do not know the question.
 func (c *Connector) denied(ctx context.Context, right string) bool {
 	answer, failed := c.ask(ctx, "CHECK GRANT "+right)
 	return failed == nil && len(answer) == 1 && answer[0][0] == "0"
@@ -94,8 +94,11 @@ func (c *Connector) denied(ctx context.Context, right string) bool {
 func (c *Connector) ask(ctx context.Context, query string) (rows [][]string, failed *connector.Result) {
 	x := c.run(ctx, query)
 	if result := outcome(x); result.Class != connector.Delivered {
-		if result.Class == connector.Permanent {
+		switch result.Class {
+		case connector.Permanent:
 			result.Class = connector.Auth // of no row
+		case connector.Ambiguous:
+			result.Class = connector.Retryable // nothing is written
 		}
 		return nil, &result
 	}

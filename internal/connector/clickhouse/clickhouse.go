@@ -30,8 +30,8 @@ const version = "1"
 
 const (
 	// maxRows is the most rows of one call. ClickHouse advises inserts of 10,000
-	// rows and more, and about one in a second. Source: ClickHouse, "Selecting an
-	// insert strategy" (read 2026-11).
+	// to 100,000 rows, and about one in a second. Source: ClickHouse, "Bulk inserts"
+	// (read 2026-11).
 	maxRows = 10_000
 	// maxCalls is the most calls at once.
 	maxCalls = 2
@@ -192,7 +192,7 @@ func (c *Connector) insertOnce(ctx context.Context, rows []pending) (result conn
 	query := maps.Clone(c.query)
 	query.Set("insert_deduplication_token", token(rows))
 	request := httpcall.Request{Path: "/", Query: query, Body: body(rows), Gzip: c.cfg.Compress}
-	x := c.api.Do(ctx, request)
+	x := c.twice(ctx, request)
 	code, text := exception(x)
 	if code == noSuchTable && c.cfg.CreateTable {
 		c.log.Info("table is missing and is created", "table", c.cfg.Table)
@@ -202,10 +202,25 @@ func (c *Connector) insertOnce(ctx context.Context, rows []pending) (result conn
 			}
 			return created, -1
 		}
-		x = c.api.Do(ctx, request)
+		x = c.twice(ctx, request)
 		_, text = exception(x)
 	}
 	return outcome(x), faultyRow(text)
+}
+
+// twice makes a call, and once more if its answer was lost and the table knows its
+// token: later its events may come back in other company, and be there twice until
+// parts are merged.
+func (c *Connector) twice(ctx context.Context, request httpcall.Request) *httpcall.Exchange {
+	x := c.api.Do(ctx, request)
+	if x.Err == nil || x.Class() != connector.Ambiguous || !c.cfg.Dedup || ctx.Err() != nil {
+		return x
+	}
+	again := c.api.Do(ctx, request)
+	if outcome(again).Class == connector.Retryable {
+		return x // what is not known of the first is not known yet
+	}
+	return again
 }
 
 // run carries out a statement without rows.

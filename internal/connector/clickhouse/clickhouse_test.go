@@ -1,55 +1,24 @@
 package clickhouse
 
 import (
-	"fmt"
-	"net/url"
 	"testing"
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/connectortest"
-	"github.com/eventsluice/sluice/internal/connector/warehouse/warehousetest"
 )
+
+var simulated = connectortest.Simulated{
+	Vendor: Kind, New: New, Credentials: []string{"user, password"}, Secrets: []string{"password"},
+}
 
 func TestConforms(t *testing.T) {
 	t.Parallel()
-	connectortest.Run(t, connectortest.Harness{
-		Open: func(t *testing.T) *connectortest.Destination {
-			s := newServer(t)
-			return &connectortest.Destination{
-				Factory:     New,
-				Settings:    s.settings(t, nil),
-				Secrets:     []string{s.password, url.QueryEscape(s.password), url.PathEscape(s.password)},
-				Credentials: []string{"user, password"},
-				Arrived:     func(t *testing.T) []string { return s.ids(t) },
-				Enter: map[connectortest.State]func(*testing.T) func(){
-					connectortest.Away:       s.enter(connectortest.Away),
-					connectortest.Hanging:    s.enter(connectortest.Hanging),
-					connectortest.LostAnswer: s.enter(connectortest.LostAnswer),
-					connectortest.Throttling: s.enter(connectortest.Throttling),
-					connectortest.Denied:     s.deny,
-					connectortest.Fussy: func(t *testing.T) func() {
-						s.exec(t, table{s.database, "events"}.create(),
-							fmt.Sprintf("ALTER TABLE {db}.events ADD CONSTRAINT fussy CHECK id != '%s'", connectortest.BadID))
-						return func() {}
-					},
-				},
-			}
-		},
-	})
+	connectortest.Run(t, simulated.Harness(nil))
 }
 
-// Events, of which calls are lost and rows refused.
 func TestEndures(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
-	s.exec(t, table{"{db}", "events"}.create(), "ALTER TABLE {db}.events ADD CONSTRAINT refuse CHECK NOT startsWith(id, '"+warehousetest.RefusedPrefix+"')")
-	warehousetest.Endure(t, warehousetest.Ordeal{
-		Connector: open(t, s.settings(t, nil)), Events: 2_000, Arrived: func(t *testing.T) []string { return s.ids(t) },
-		Enter: map[connectortest.State]func(*testing.T) func(){
-			connectortest.Away: s.enter(connectortest.Away), connectortest.LostAnswer: s.enter(connectortest.LostAnswer),
-			connectortest.Throttling: s.enter(connectortest.Throttling),
-		},
-	})
+	connectortest.Endure(t, connectortest.Ordeal{Simulated: simulated})
 }
 
 func open(t testing.TB, settings []byte) *Connector {

@@ -101,7 +101,7 @@ var meanings = map[int]meaning{
 	396: {class: connector.TooLarge}, // TOO_MANY_ROWS_OR_BYTES
 
 	// The server has more to do than it can.
-	201:          {class: connector.Throttled}, // QUOTA_EXPIRED
+	201:          {class: connector.Throttled}, // QUOTA_EXCEEDED
 	202:          {class: connector.Throttled}, // TOO_MANY_SIMULTANEOUS_QUERIES
 	241:          {class: connector.Throttled}, // MEMORY_LIMIT_EXCEEDED
 	tooManyParts: {class: connector.Throttled},

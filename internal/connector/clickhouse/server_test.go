@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,31 +11,28 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
-	"github.com/eventsluice/sluice/internal/connector/connectortest"
 	"github.com/eventsluice/sluice/internal/testenv"
 )
 
 // server is a database of its own on ClickHouse's engine, behind a front that
-// checks user and password as ClickHouse does, fails as networks and busy servers
-// do, and remembers the order in which rows came.
+// checks user and password as ClickHouse does, and loses answers as networks do.
 type server struct {
 	*httptest.Server
 	engine   string // address of the engine
 	database string
 	user     string
-
-	mu       sync.Mutex
 	password string
-	state    connectortest.State
-	seen     []string     // ids of the rows that were stored, in their order
-	inserts  []url.Values // parameters of the INSERTs
+
+	mu      sync.Mutex
+	lose    int // answers of the next calls
+	inserts int // that were carried out
 }
 
 var databases atomic.Int64
@@ -80,49 +76,24 @@ func (s *server) exec(t testing.TB, statements ...string) (answer string) {
 	return answer
 }
 
-// ids returns the ids that a query which asks for each event once finds, in the
-// order in which they came.
-func (s *server) ids(t testing.TB) []string {
+// count returns how many rows there are; how is "" or " FINAL".
+func (s *server) count(t testing.TB, how string) int {
 	t.Helper()
-	if s.exec(t, "EXISTS TABLE {db}.events") != "1\n" {
-		return nil
+	n, err := strconv.Atoi(strings.TrimSpace(s.exec(t, "SELECT count() FROM {db}.events"+how)))
+	if err != nil {
+		t.Fatal(err)
 	}
-	stored := make(map[string]int)
-	for line := range strings.Lines(s.exec(t, "SELECT id FROM {db}.events FINAL")) {
-		stored[unescaped.Replace(strings.TrimSuffix(line, "\n"))]++
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var ids []string
-	for _, id := range s.seen {
-		for range stored[id] {
-			ids = append(ids, id)
-		}
-		delete(stored, id)
-	}
-	for id, n := range stored {
-		t.Errorf("%q is stored %d times and was not sent", id, n)
-	}
-	return ids
+	return n
 }
 
 // unescaped reads a text of TabSeparated.
 var unescaped = strings.NewReplacer(`\\`, `\`, `\t`, "\t", `\n`, "\n", `\r`, "\r", `\0`, "\x00", `\'`, `'`)
 
-// enter returns a function for connectortest.Destination.Enter.
-func (s *server) enter(state connectortest.State) func(*testing.T) func() {
-	return func(*testing.T) func() {
-		s.set(state)
-		return func() {
-			s.set("")
-		}
-	}
-}
-
-func (s *server) set(state connectortest.State) {
+// loses makes the answers of the next n calls get lost.
+func (s *server) loses(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state = state
+	s.lose = n
 }
 
 func (s *server) front(w http.ResponseWriter, r *http.Request) {
@@ -130,21 +101,8 @@ func (s *server) front(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	s.mu.Lock()
-	state, password := s.state, s.password
-	s.mu.Unlock()
-	switch {
-	case state == connectortest.Away: // a load balancer without a server
-		http.Error(w, "<html>no server is available</html>", http.StatusServiceUnavailable)
-		return
-	case state == connectortest.Hanging:
-		<-r.Context().Done() // the client's patience ends
-		return
-	case r.Header.Get("X-ClickHouse-User") != s.user || r.Header.Get("X-ClickHouse-Key") != password:
+	if r.Header.Get("X-ClickHouse-User") != s.user || r.Header.Get("X-ClickHouse-Key") != s.password {
 		exceptionAnswer(w, http.StatusForbidden, 516, "sluice: Authentication failed: password is incorrect, or there is no user with such name. (AUTHENTICATION_FAILED)")
-		return
-	case state == connectortest.Throttling:
-		exceptionAnswer(w, http.StatusInternalServerError, 252, "Too many parts (3000 with average size of 1.00 KiB) in table 'events'. Merges are processing significantly slower than inserts. (TOO_MANY_PARTS)")
 		return
 	}
 	status, header, answer, err := s.forward(r, body)
@@ -153,9 +111,17 @@ func (s *server) front(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if query := r.URL.Query(); status == http.StatusOK && query.Has("insert_deduplication_token") {
-		s.remember(query, r.Header, body)
+		s.mu.Lock()
+		s.inserts++
+		s.mu.Unlock()
 	}
-	if state == connectortest.LostAnswer {
+	s.mu.Lock()
+	lose := s.lose > 0
+	if lose {
+		s.lose--
+	}
+	s.mu.Unlock()
+	if lose {
 		panic(http.ErrAbortHandler)
 	}
 	for name, values := range header {
@@ -185,37 +151,6 @@ func (s *server) forward(r *http.Request, body []byte) (status int, header http.
 	defer resp.Body.Close()
 	answer, err = io.ReadAll(resp.Body)
 	return resp.StatusCode, resp.Header, answer, err
-}
-
-func (s *server) remember(query url.Values, header http.Header, body []byte) {
-	if header.Get("Content-Encoding") == "gzip" {
-		unpacker, err := gzip.NewReader(bytes.NewReader(body))
-		if err != nil {
-			return
-		}
-		body, _ = io.ReadAll(unpacker)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.inserts = append(s.inserts, query)
-	for line := range strings.Lines(string(body)) {
-		id, _, _ := strings.Cut(line, "\t")
-		s.seen = append(s.seen, unescaped.Replace(id))
-	}
-}
-
-// deny changes the password of the user, or where there is a table, takes it for
-// granted that somebody else has.
-func (s *server) deny(*testing.T) (leave func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	was := s.password
-	s.password = "another"
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.password = was
-	}
 }
 
 // engine returns the address of testdata/server.py. It is started by the first

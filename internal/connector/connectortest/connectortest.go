@@ -180,28 +180,18 @@ func (b *bench) plan(deliveries []connector.Delivery) connector.Plan {
 	return plan
 }
 
-// send makes all calls of a plan, one after another, and returns the results
-// by event.
+// deliver plans deliveries and sends the plan.
+func (b *bench) deliver(deliveries []connector.Delivery) []connector.Result {
+	b.t.Helper()
+	return b.send(deliveries, b.plan(deliveries))
+}
+
+// send makes all calls of a plan, one after another, and returns the results by
+// event. A call that is too large is split, as the delivery loop does it, before
+// the next one.
 func (b *bench) send(deliveries []connector.Delivery, plan connector.Plan) []connector.Result {
 	b.t.Helper()
 	results := make([]connector.Result, len(deliveries))
-	for _, done := range plan.Done {
-		results[done.Event] = done.Result
-	}
-	for _, call := range plan.Calls {
-		for i, result := range b.sendCall(b.t.Context(), call) {
-			results[call.Events[i]] = result
-		}
-	}
-	return results
-}
-
-// deliver plans and sends. A call that is too large is split, as the delivery
-// loop does it, before the next one.
-func (b *bench) deliver(deliveries []connector.Delivery) []connector.Result {
-	b.t.Helper()
-	results := make([]connector.Result, len(deliveries))
-	plan := b.plan(deliveries)
 	for _, done := range plan.Done {
 		results[done.Event] = done.Result
 	}

@@ -5,12 +5,22 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/event"
 )
+
+// Deliveries returns events as the delivery loop hands them over.
+func Deliveries(events ...event.Event) []connector.Delivery {
+	deliveries := make([]connector.Delivery, len(events))
+	for i, e := range events {
+		deliveries[i] = deliveryOf(e)
+	}
+	return deliveries
+}
 
 // Plain returns n events of three users with unique ids, as most events are.
 func Plain(n int) []connector.Delivery {
@@ -22,6 +32,30 @@ func Plain(n int) []connector.Delivery {
 			Timestamp: "2026-11-23T10:00:00Z", ReceivedAt: "2026-11-23T10:00:00.125Z", Source: "web",
 			Data: fmt.Appendf(nil, `{"page":"/pricing","nth":%d}`, i), Context: []byte(`{"locale":"de-AT"}`),
 		})
+	}
+	return deliveries
+}
+
+// Recent returns a function that moves events of the suite to a minute ago, all by
+// the same: some destinations take nothing that is older than days.
+func Recent() func(e *event.Event) {
+	by := time.Since(time.Date(2026, 11, 23, 10, 0, 1, 0, time.UTC)) - time.Minute
+	move := func(text string) string {
+		at, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil || at.IsZero() {
+			return text
+		}
+		return at.Add(by).Format(time.RFC3339Nano)
+	}
+	return func(e *event.Event) { e.Timestamp, e.ReceivedAt = move(e.Timestamp), move(e.ReceivedAt) }
+}
+
+// Today returns n events as those of Plain that happened a minute ago.
+func Today(n int) []connector.Delivery {
+	deliveries, move := Plain(n), Recent()
+	for i := range deliveries {
+		move(&deliveries[i].Event)
+		deliveries[i] = deliveryOf(deliveries[i].Event)
 	}
 	return deliveries
 }

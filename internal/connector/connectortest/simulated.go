@@ -1,11 +1,15 @@
 package connectortest
 
 import (
+	"context"
 	"encoding/json"
+	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/httpcall"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/simulator"
 )
@@ -29,12 +33,41 @@ type Simulated struct {
 	// IDs returns the ids of the events in what the vendor has taken, in order.
 	// Default: Item.ID of each.
 	IDs func(items []simulator.Item) []string
+	// Replaced, if it is set, returns what the connector sends in the place of an
+	// event's id that the vendor has no room for, and other ids as they are.
+	Replaced func(id string) string
 }
 
 // Harness returns destinations that are the vendor, on ports of this machine.
 // cannot is Harness.Cannot.
 func (s Simulated) Harness(cannot map[State]string) Harness {
+	if s.Replaced != nil {
+		s = s.remembering()
+	}
 	return Harness{Open: s.open, Cannot: cannot, Adapt: s.Adapt}
+}
+
+// remembering returns the same with IDs that finds the ids of events again that
+// were replaced. Adapt has seen them all.
+func (s Simulated) remembering() Simulated {
+	var ids sync.Map
+	adapt, find := s.Adapt, s.ids
+	s.Adapt = func(e *event.Event) {
+		if adapt != nil {
+			adapt(e)
+		}
+		ids.Store(s.Replaced(e.ID), e.ID)
+	}
+	s.IDs = func(items []simulator.Item) []string {
+		found := find(items)
+		for i, id := range found {
+			if known, ok := ids.Load(id); ok {
+				found[i] = known.(string)
+			}
+		}
+		return found
+	}
+	return s
 }
 
 func (s Simulated) open(t *testing.T) *Destination {
@@ -120,4 +153,24 @@ func (s Simulated) ids(items []simulator.Item) (ids []string) {
 		ids = append(ids, item.ID)
 	}
 	return ids
+}
+
+// Answered returns a call of an API and its answer, without a server: for what a
+// connector makes of answers. The results of class Auth name the setting "key".
+func Answered(t testing.TB, status int, body []byte) *httpcall.Exchange {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	api, err := httpcall.NewAPI(httpcall.APIConfig{
+		Base: "http://127.0.0.1:9", Credentials: "key", MaxAnswer: 1 << 20,
+		Dial: simulator.Dial(ctx, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = w.Write(body) // a 204 has none
+		})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer api.Close()
+	return api.Do(ctx, httpcall.Request{Path: "/"})
 }

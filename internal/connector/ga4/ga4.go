@@ -37,9 +37,9 @@ func Spec() connector.Spec {
 
 // Connector sends events to one stream.
 type Connector struct {
+	httpcall.Vendor
 	cfg     Config
 	planner *measurement.Planner
-	api     *httpcall.API
 	query   string
 }
 
@@ -48,15 +48,6 @@ var (
 	_ connector.Tester    = (*Connector)(nil)
 	_ connector.Factory   = New
 )
-
-// Kind implements connector.Connector.
-func (c *Connector) Kind() string { return Kind }
-
-// Version implements connector.Connector.
-func (c *Connector) Version() string { return version }
-
-// Limits implements connector.Connector.
-func (c *Connector) Limits() connector.Limits { return connector.Limits{MaxEvents: maxEvents} }
 
 // maxEvents is how many events are planned at once: those of one user among them
 // share a call.
@@ -71,7 +62,7 @@ func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.R
 	if body == nil {
 		return results
 	}
-	x := c.api.Do(ctx, httpcall.Request{Path: pathCollect, RawQuery: c.query, Body: body})
+	x := c.API.Do(ctx, httpcall.Request{Path: pathCollect, RawQuery: c.query, Body: body})
 	measurement.Settle(results, c.outcome(x, len(results)))
 	return results
 }
@@ -93,10 +84,4 @@ func (c *Connector) outcome(x *httpcall.Exchange, n int) connector.Result {
 		class = connector.TooLarge // one of them is at fault: they are halved until it is alone
 	}
 	return x.Result(class, "", "")
-}
-
-// Close implements connector.Connector.
-func (c *Connector) Close() error {
-	c.api.Close()
-	return nil
 }

@@ -1,84 +1,22 @@
 package ga4
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"sync"
 	"testing"
-	"time"
 
-	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/connectortest"
-	"github.com/eventsluice/sluice/internal/event"
-	"github.com/eventsluice/sluice/internal/simulator"
+	"github.com/eventsluice/sluice/internal/connector/measurement"
 )
 
-// simulated returns the connector and a simulated Google Analytics.
-func simulated() connectortest.Simulated {
-	long := &longIDs{}
-	return connectortest.Simulated{
-		Vendor: Kind, New: long.factory, IDs: long.of,
-		Credentials: []string{"measurement_id", "api_secret"}, Secrets: []string{"api_secret"},
-	}
-}
-
-// longIDs remembers event ids that are too long for a parameter, by what is sent
-// in their place.
-type longIDs struct{ ids sync.Map }
-
-func (l *longIDs) factory(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
-	conn, err := New(raw, env)
-	if err != nil {
-		return nil, err
-	}
-	return remembering{conn, l}, nil
-}
-
-type remembering struct {
-	connector.Connector
-	l *longIDs
-}
-
-func (r remembering) Plan(events []connector.Delivery) connector.Plan {
-	for i := range events {
-		id := events[i].Event.ID
-		sum := sha256.Sum256([]byte(id))
-		r.l.ids.Store(hex.EncodeToString(sum[:]), id)
-	}
-	return r.Connector.Plan(events)
-}
-
-func (l *longIDs) of(items []simulator.Item) []string {
-	ids := make([]string, len(items))
-	for i, item := range items {
-		ids[i] = item.ID
-		if id, ok := l.ids.Load(item.ID); ok {
-			ids[i] = id.(string)
-		}
-	}
-	return ids
-}
-
-// recent moves events of the suite to now: Google Analytics takes nothing that
-// is older than three days.
-func recent() func(e *event.Event) {
-	suite := time.Date(2026, 11, 23, 10, 0, 1, 0, time.UTC)
-	by := time.Since(suite) - time.Minute
-	move := func(text string) string {
-		at, err := time.Parse(time.RFC3339Nano, text)
-		if err != nil || at.IsZero() {
-			return text
-		}
-		return at.Add(by).Format(time.RFC3339Nano)
-	}
-	return func(e *event.Event) { e.Timestamp, e.ReceivedAt = move(e.Timestamp), move(e.ReceivedAt) }
+// simulated is a simulated Google Analytics.
+var simulated = connectortest.Simulated{
+	Vendor: Kind, New: New, Replaced: measurement.EventID,
+	Credentials: []string{"measurement_id", "api_secret"}, Secrets: []string{"api_secret"},
 }
 
 func TestConforms(t *testing.T) {
 	t.Parallel()
-	s := simulated()
-	s.Adapt = recent()
+	s := simulated
+	s.Adapt = connectortest.Recent()
 	connectortest.Run(t, s.Harness(map[connectortest.State]string{
 		connectortest.Denied:     "Google answers 204 whatever the credentials are",
 		connectortest.Throttling: "Google's 429 says nothing of how long to wait: see TestOutcomes",
@@ -91,15 +29,17 @@ func TestEndures(t *testing.T) {
 	for name, retry := range map[string]bool{"a lost answer is a dead letter": false, "a lost answer is sent again": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := simulated()
-			factory := s.New
-			s.New = func(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
-				// Simulated time begins in 2000, when there was no Google Analytics: its
-				// timestamps begin in 2001.
-				time.Sleep(time.Until(time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)))
-				return factory(raw, env)
-			}
-			connectortest.Endure(t, connectortest.Ordeal{Simulated: s, CannotRefuse: true, RetryAmbiguous: retry})
+			connectortest.Endure(t, connectortest.Ordeal{Simulated: simulated, CannotRefuse: true, RetryAmbiguous: retry})
 		})
 	}
+}
+
+func TestRequestsAreThoseInTestdata(t *testing.T) {
+	t.Parallel()
+	connectortest.GoldenRequests(t, New)
+}
+
+func TestTheExampleInTheREADMEIsRight(t *testing.T) {
+	t.Parallel()
+	connectortest.Example(t, New, goodSettings+`,"endpoint":"http://127.0.0.1:9"}`)
 }

@@ -36,15 +36,6 @@ func toHandler(t testing.TB, handler http.HandlerFunc, more string) *Connector {
 	return open(t, goodSettings+fmt.Sprintf(`,"endpoint":%q%s}`, server.URL, more))
 }
 
-// today returns n events that happened just now.
-func today(n int) []connector.Delivery {
-	events, move := connectortest.Plain(n), recent()
-	for i := range events {
-		move(&events[i].Event)
-	}
-	return events
-}
-
 func send(ctx context.Context, t testing.TB, c *Connector, events []connector.Delivery) []connector.Result {
 	t.Helper()
 	plan := c.Plan(events)
@@ -91,7 +82,7 @@ func TestOutcomes(t *testing.T) {
 					fmt.Fprint(w, "cannot serve ", req.URL)
 				}
 			}, tt.more)
-			events := today(1)
+			events := connectortest.Today(1)
 			for len(events) < tt.events {
 				events = append(events, events[0])
 			}
@@ -115,7 +106,7 @@ func TestErrorsWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	closed := httptest.NewServer(http.NotFoundHandler())
 	closed.Close()
-	got := send(t.Context(), t, open(t, goodSettings+fmt.Sprintf(`,"endpoint":%q}`, closed.URL)), today(1))[0]
+	got := send(t.Context(), t, open(t, goodSettings+fmt.Sprintf(`,"endpoint":%q}`, closed.URL)), connectortest.Today(1))[0]
 	if got.Class != connector.Retryable || got.Code != "connect" || strings.Contains(fmt.Sprintf("%+v", got), "s3cret") {
 		t.Errorf("nobody listens: %+v", got)
 	}
@@ -124,7 +115,7 @@ func TestErrorsWithoutAnAnswer(t *testing.T) {
 		if c.Limits().Dedups {
 			t.Error("the limits say that repetitions do no harm")
 		}
-		if got := send(t.Context(), t, c, today(1))[0]; got.Class != connector.Ambiguous {
+		if got := send(t.Context(), t, c, connectortest.Today(1))[0]; got.Class != connector.Ambiguous {
 			t.Errorf("%s: the answer is lost: %+v", name, got)
 		}
 	}
@@ -157,7 +148,7 @@ func TestWhatIsTooOldWhenItIsSentIsLeftOutOfTheCall(t *testing.T) {
 func TestWhatWasCutIsSaidOfADeliveredEvent(t *testing.T) {
 	t.Parallel()
 	c := toHandler(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, "")
-	d := today(1)
+	d := connectortest.Today(1)
 	d[0].Event.Data = json.RawMessage(`{"ga_x":1,"text":"` + strings.Repeat("x", 101) + `"}`)
 	got := send(t.Context(), t, c, d)[0]
 	if got.Class != connector.Delivered || got.Message != "left out: ga_x; cut to the length allowed: text" {
@@ -179,20 +170,20 @@ func TestAnEventIsTriedOutWithGooglesValidation(t *testing.T) {
 	}
 	c := conn.(*Connector)
 	t.Cleanup(func() { _ = c.Close() })
-	got := c.Test(t.Context(), today(1)[0])
+	got := c.Test(t.Context(), connectortest.Today(1)[0])
 	if got.Class != connector.Delivered || !strings.Contains(got.Message, "does not look at api_secret") {
 		t.Errorf("%+v", got)
 	}
 	if n := len(v.Received()); n > 0 {
 		t.Errorf("the validation has kept %d events", n)
 	}
-	nobody := today(1)[0]
+	nobody := connectortest.Today(1)[0]
 	nobody.Event.UserID, nobody.Event.AnonymousID = "", ""
 	if got := c.Test(t.Context(), nobody); got.Code != "no_identity" {
 		t.Errorf("%+v", got)
 	}
 	v.Trouble(simulator.Trouble{Away: true})
-	if got := c.Test(t.Context(), today(1)[0]); got.Class != connector.Retryable {
+	if got := c.Test(t.Context(), connectortest.Today(1)[0]); got.Class != connector.Retryable {
 		t.Errorf("%+v", got)
 	}
 }
@@ -220,7 +211,7 @@ func TestComplaintsOfTheValidationAreExplained(t *testing.T) {
 				}
 				fmt.Fprint(w, tt.answer)
 			}, "")
-			got := c.Test(t.Context(), today(1)[0])
+			got := c.Test(t.Context(), connectortest.Today(1)[0])
 			if got.Class != connector.Permanent || got.Code != tt.code || !strings.Contains(got.Message, tt.want) {
 				t.Errorf("%+v\nwant %s", got, tt.want)
 			}
@@ -237,7 +228,7 @@ func TestAddressesByRegion(t *testing.T) {
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		got := send(ctx, t, open(t, goodSettings+tt.more), today(1))[0]
+		got := send(ctx, t, open(t, goodSettings+tt.more), connectortest.Today(1))[0]
 		if !strings.HasPrefix(got.Request, "POST "+tt.want) {
 			t.Errorf("%s: %s", tt.more, got.Request)
 		}
@@ -280,7 +271,7 @@ func TestAppStreamsKeepTheColonsOfTheirID(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	c := open(t, fmt.Sprintf(`{"firebase_app_id":"1:23:android:ab","api_secret":"a b&c=d","endpoint":%q}`, server.URL))
-	d := today(1)
+	d := connectortest.Today(1)
 	d[0].Event.AnonymousID = "0123456789abcdef0123456789abcdef"
 	if got := send(t.Context(), t, c, d)[0]; got.Class != connector.Delivered || query != "firebase_app_id=1:23:android:ab&api_secret=a+b%26c%3Dd" {
 		t.Errorf("%+v, %s", got, query)

@@ -98,7 +98,10 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	if cfg.FirebaseAppID != "" {
 		stream = "firebase_app_id=" + cfg.FirebaseAppID
 	}
-	return &Connector{cfg: cfg, planner: planner, api: api, query: stream + "&api_secret=" + secret}, nil
+	return &Connector{
+		Vendor: httpcall.Vendor{Name: Kind, Mapping: version, API: api, Allows: connector.Limits{MaxEvents: maxEvents}},
+		cfg:    cfg, planner: planner, query: stream + "&api_secret=" + secret,
+	}, nil
 }
 
 // isStreamID reports whether a text can stand in an address as it is.

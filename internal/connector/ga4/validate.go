@@ -27,7 +27,7 @@ func (c *Connector) Test(ctx context.Context, d connector.Delivery) connector.Re
 	if body == nil {
 		return results[0]
 	}
-	x := c.api.Do(ctx, httpcall.Request{Path: pathValidate, RawQuery: c.query, Body: body})
+	x := c.API.Do(ctx, httpcall.Request{Path: pathValidate, RawQuery: c.query, Body: body})
 	if result := c.outcome(x, 1); result.Class != connector.Delivered {
 		return result
 	}

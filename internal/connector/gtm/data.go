@@ -2,7 +2,10 @@ package gtm
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -46,10 +49,16 @@ func newDataPlanner(cfg *Config) (*dataPlanner, error) {
 			extraPersonalization: {Name: "ad_personalization", Sources: []string{"/context/consent/ad_personalization"}},
 		},
 		AnonymousID: []string{"/context/ga/client_id", "/context/ga/cookie", "/anonymous_id"},
-		Reserved:    own,
+		Reserved:    notSpread,
+	}
+	var faults []error
+	for _, name := range slices.Sorted(maps.Keys(cfg.Mapping.Properties)) {
+		if own(name) {
+			faults = append(faults, fmt.Errorf("mapping.properties.%s: is set by the connector", name))
+		}
 	}
 	mapper, err := mapping.New(cfg.Mapping, d)
-	if err != nil {
+	if err := errors.Join(append(faults, err)...); err != nil {
 		return nil, err
 	}
 	return &dataPlanner{
@@ -59,16 +68,19 @@ func newDataPlanner(cfg *Config) (*dataPlanner, error) {
 }
 
 // own reports the members that mean something to the Data Client, which this
-// package sets, and those that hold what identifies a person. Source: Stape,
-// Data Client, template.js (read 2026-11).
+// package sets. Source: Stape, Data Client, template.js (read 2026-11).
 func own(name string) bool {
 	switch name {
 	case "event_name", "event_id", "client_id", "user_id", "timestamp", "ip_override", "user_agent", "user_data", "user_properties", "group_properties", "consent",
 		"data_tag", "data_tag_custom_data", "dtclid", "v", "request_data":
 		return true
 	}
-	return measurement.Personal(name)
+	return false
 }
+
+// notSpread reports the members of data and traits that stay where they are: those
+// that would take the place of ours, and those that hold what identifies a person.
+func notSpread(name string) bool { return own(name) || measurement.Personal(name) }
 
 func (p *dataPlanner) plan(events []connector.Delivery) connector.Plan {
 	r := p.records.Get().(*mapping.Record)
@@ -103,8 +115,8 @@ func (p *dataPlanner) body(r *mapping.Record, e *event.Event) ([]byte, *connecto
 	if r.UserID != "" {
 		body = mapping.AppendText(body, "user_id", r.UserID)
 	}
-	if !r.Time.IsZero() {
-		body = append(mapping.AppendMember(body, "timestamp", nil), strconv.FormatInt(r.Time.Unix(), 10)...)
+	if at := r.Past(); !at.IsZero() {
+		body = strconv.AppendInt(mapping.AppendMember(body, "timestamp", nil), at.Unix(), 10)
 	}
 	if r.IP != "" {
 		body = mapping.AppendText(body, "ip_override", r.IP)
@@ -119,7 +131,7 @@ func (p *dataPlanner) body(r *mapping.Record, e *event.Event) ([]byte, *connecto
 		body = mapping.AppendMember(body, property.Name, property.Value)
 	}
 	switch { // whose name is not that of the event at the container
-	case titled || e.Name == "":
+	case titled || !measurement.Named(e):
 	case e.Type == event.TypePage:
 		body = mapping.AppendText(body, "page_title", e.Name)
 	case e.Type == event.TypeScreen:
@@ -150,11 +162,7 @@ func (p *dataPlanner) person(body []byte, r *mapping.Record) []byte {
 		if r.Event.Type == event.TypeGroup {
 			whose = "group_properties"
 		}
-		body = append(mapping.AppendMember(body, whose, nil), '{')
-		for _, trait := range r.Traits {
-			body = mapping.AppendMember(body, trait.Name, trait.Value)
-		}
-		body = append(body, '}')
+		body = mapping.AppendObject(body, whose, r.Traits)
 	}
 	body = measurement.AppendConsent(body, p.consent, r.Extra[extraUserData].Value, r.Extra[extraPersonalization].Value)
 	if !p.userData {

@@ -37,11 +37,10 @@ func Spec() connector.Spec {
 
 // Connector sends events to one container.
 type Connector struct {
-	cfg Config
+	httpcall.Vendor
 	// protocol or data is set.
 	protocol *measurement.Planner
 	data     *dataPlanner
-	api      *httpcall.API
 	path     string
 	query    string
 }
@@ -51,15 +50,6 @@ var (
 	_ connector.Checker   = (*Connector)(nil)
 	_ connector.Factory   = New
 )
-
-// Kind implements connector.Connector.
-func (c *Connector) Kind() string { return Kind }
-
-// Version implements connector.Connector.
-func (c *Connector) Version() string { return version }
-
-// Limits implements connector.Connector.
-func (c *Connector) Limits() connector.Limits { return connector.Limits{MaxEvents: maxEvents} }
 
 // maxEvents is how many events are planned at once.
 const maxEvents = 250
@@ -86,7 +76,7 @@ func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.R
 }
 
 func (c *Connector) post(ctx context.Context, body []byte) connector.Result {
-	x := c.api.Do(ctx, httpcall.Request{Path: c.path, RawQuery: c.query, Body: body})
+	x := c.API.Do(ctx, httpcall.Request{Path: c.path, RawQuery: c.query, Body: body})
 	switch {
 	case x.Err != nil:
 	case x.Status == http.StatusBadRequest, x.Status == http.StatusNotFound, x.Status == http.StatusMethodNotAllowed:
@@ -100,7 +90,7 @@ func (c *Connector) post(ctx context.Context, body []byte) connector.Result {
 
 // Check implements connector.Checker.
 func (c *Connector) Check(ctx context.Context) connector.Result {
-	x := c.api.Do(ctx, httpcall.Request{Method: http.MethodGet, Path: pathHealth})
+	x := c.API.Do(ctx, httpcall.Request{Method: http.MethodGet, Path: pathHealth})
 	switch class := x.Class(); {
 	case class == connector.Delivered && strings.TrimSpace(string(x.Body)) == "ok":
 		return x.Result(connector.Delivered, "", "the tagging server is up; whether a client claims "+c.path+" is seen with an event alone")
@@ -108,10 +98,4 @@ func (c *Connector) Check(ctx context.Context) connector.Result {
 		return x.Result(connector.Auth, "", "this is no tagging server: "+pathHealth+" does not say ok")
 	}
 	return x.Outcome()
-}
-
-// Close implements connector.Connector.
-func (c *Connector) Close() error {
-	c.api.Close()
-	return nil
 }

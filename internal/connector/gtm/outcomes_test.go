@@ -3,13 +3,12 @@ package gtm
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/connectortest"
@@ -36,17 +35,8 @@ func toHandler(t testing.TB, client string, handler http.HandlerFunc) *Connector
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	settings := map[string]any{"url": server.URL}
-	for name, value := range clients[client] {
-		settings[name] = value
-	}
+	maps.Copy(settings, clients[client])
 	return open(t, settings)
-}
-
-// today returns an event that happened just now.
-func today() connector.Delivery {
-	d := connectortest.Plain(1)[0]
-	recent()(&d.Event)
-	return d
 }
 
 func send(t testing.TB, c *Connector, d connector.Delivery) connector.Result {
@@ -92,7 +82,7 @@ func TestOutcomes(t *testing.T) {
 						fmt.Fprint(w, "cannot serve ", req.URL, req.Header)
 					}
 				})
-				got := send(t, c, today())
+				got := send(t, c, connectortest.Today(1)[0])
 				if got.Class != tt.want || got.Status != tt.status || !strings.Contains(got.Message, tt.setting) {
 					t.Errorf("%+v, want %s that names %q", got, tt.want, tt.setting)
 				}
@@ -104,7 +94,7 @@ func TestOutcomes(t *testing.T) {
 		t.Run(client+" without an answer", func(t *testing.T) {
 			t.Parallel()
 			c := toHandler(t, client, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-			if got := send(t, c, today()); got.Class != connector.Ambiguous || c.Limits().Dedups {
+			if got := send(t, c, connectortest.Today(1)[0]); got.Class != connector.Ambiguous || c.Limits().Dedups {
 				t.Errorf("%+v", got)
 			}
 		})
@@ -147,6 +137,8 @@ func TestSettingsNameEveryFaultAndNoSecret(t *testing.T) {
 		{"nothing", `{}`, []string{"url: is required"}},
 		{"many", `{"url":"http://hunter2.example","client":"hunter2","path":"data?x=hunter2","preview_header":"hunter2\n","currency":"hunter2"}`,
 			[]string{"url: must be https", "client: must be one of measurement_protocol, data", "path: must begin with a slash", "preview_header: has characters", "currency: must be three"}},
+		{"ours", `{"url":"https://tags.example","client":"data","mapping":{"properties":{"event_id":"/data/id","user_data":null,"plan":"/data/plan"}}}`,
+			[]string{"mapping.properties.event_id: is set by the connector", "mapping.properties.user_data: is set"}},
 		{"no use", `{"url":"https://tags.example","client":"data","api_secret":"hunter2hunter2"}`, []string{"are of no use to the data client"}},
 	} {
 		_, err := New(json.RawMessage(tt.settings), connector.Env{})
@@ -184,7 +176,7 @@ func TestDataClientGetsEveryMemberOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := today()
+		d := connectortest.Today(1)[0]
 		d.Event.Data = raw
 		d.Event.Context = json.RawMessage(`{"traits":{"email":"user@example.com","phone":"+431","plan":"pro"},"page":{"url":"https://x.example","title":"T"}}`)
 		body := c.Plan([]connector.Delivery{d}).Calls[0].Payload.([]byte)
@@ -200,7 +192,7 @@ func TestDataClientGetsEveryMemberOnce(t *testing.T) {
 			t.Fatalf("%s", body)
 		}
 		for name, value := range data {
-			if value == nil || own(name) {
+			if value == nil || notSpread(name) {
 				continue
 			}
 			want, err := json.Marshal(value)
@@ -214,11 +206,30 @@ func TestDataClientGetsEveryMemberOnce(t *testing.T) {
 	}
 }
 
+// A title that says nothing is none, and nothing happened after it was received.
+func TestDataClientGetsTitlesAndThePast(t *testing.T) {
+	t.Parallel()
+	c := open(t, map[string]any{"url": "https://tags.example", "client": clientData})
+	for _, tt := range []struct{ kind, name, timestamp, want string }{
+		{event.TypePage, "Pricing", "2026-11-23T10:00:00Z", `"timestamp":1795428000,"language":"de-AT","page_title":"Pricing"}`},
+		{event.TypePage, "page", "2026-11-24T10:00:00Z", `"timestamp":1795428001,"language":"de-AT"}`},
+		{event.TypeScreen, "Cart", "", `"timestamp":1795428001,"language":"de-AT","screen_name":"Cart"}`},
+		{event.TypeScreen, "screen", "0001-01-01T00:00:00Z", `"timestamp":1795428001,"language":"de-AT"}`},
+	} {
+		d := connectortest.Plain(1)
+		e := &d[0].Event
+		e.Type, e.Name, e.Timestamp, e.ReceivedAt, e.Data = tt.kind, tt.name, tt.timestamp, "2026-11-23T10:00:01Z", nil
+		if body := string(c.Plan(d).Calls[0].Payload.([]byte)); !strings.HasSuffix(body, tt.want) {
+			t.Errorf("%+v: %s", tt, body)
+		}
+	}
+}
+
 func TestEventsOfNobody(t *testing.T) {
 	t.Parallel()
 	for client := range clients {
 		for _, without := range []string{"dead", "event"} {
-			d := today()
+			d := connectortest.Today(1)[0]
 			d.Event.UserID, d.Event.AnonymousID = "", ""
 			plan := open(t, map[string]any{"url": "https://tags.example", "client": client, "without_identity": without}).Plan([]connector.Delivery{d})
 			if dead := len(plan.Done) == 1 && plan.Done[0].Result.Code == "no_identity" && plan.Done[0].Result.Class == connector.Permanent; dead != (without == "dead") {
@@ -231,25 +242,7 @@ func TestEventsOfNobody(t *testing.T) {
 func BenchmarkPlan(b *testing.B) {
 	for client := range clients {
 		b.Run(client, func(b *testing.B) {
-			c := open(b, map[string]any{"url": "https://tags.example", "client": client})
-			events := connectortest.Plain(250)
-			b.ReportAllocs()
-			before := cpuTime(b)
-			for b.Loop() {
-				c.Plan(events)
-			}
-			b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/float64(b.N*len(events)), "cpu-ns/event")
+			connectortest.BenchmarkPlan(b, connectortest.Plain(250), open(b, map[string]any{"url": "https://tags.example", "client": client}).Plan)
 		})
 	}
-}
-
-// cpuTime is what this process has used of the processors: on a machine that is
-// busy with other things it says more than the clock.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

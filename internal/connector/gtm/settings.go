@@ -72,7 +72,7 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	if cfg.Client == clientData && cfg.MeasurementID+cfg.APISecret != "" {
 		faults = append(faults, errors.New("measurement_id, api_secret: are of no use to the data client"))
 	}
-	c := &Connector{cfg: cfg, path: path}
+	c := &Connector{path: path, Vendor: httpcall.Vendor{Name: Kind, Mapping: version, Allows: connector.Limits{MaxEvents: maxEvents}}}
 	var err error
 	if cfg.Client == clientData {
 		c.data, err = newDataPlanner(&cfg)
@@ -89,7 +89,7 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 		if cfg.PreviewHeader != "" {
 			header["X-Gtm-Server-Preview"] = []string{cfg.PreviewHeader}
 		}
-		c.api, err = httpcall.NewAPI(httpcall.APIConfig{ //nolint:gosec // names of settings are no credentials
+		c.API, err = httpcall.NewAPI(httpcall.APIConfig{ //nolint:gosec // names of settings are no credentials
 			Endpoint: cfg.URL, Address: "url", Header: header,
 			Secrets:     []string{cfg.APISecret, url.QueryEscape(cfg.APISecret), cfg.PreviewHeader},
 			Credentials: "url, path, measurement_id, api_secret and preview_header",

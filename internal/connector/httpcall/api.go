@@ -194,10 +194,11 @@ func (x *Exchange) Result(class connector.Class, code, message string) connector
 		code = cmp.Or(code, "http_"+strconv.Itoa(x.Status))
 		message = cmp.Or(message, fmt.Sprintf("the answer is %d %s", x.Status, http.StatusText(x.Status)))
 	}
+	more := ""
 	if class == connector.Auth && !strings.Contains(message, advice) {
-		message += "; " + advice + x.setting()
+		more = "; " + advice + x.setting()
 	}
-	result.Code, result.Message = x.api.masker.Text(code, MaxMessage), x.api.masker.Text(message, MaxMessage)
+	result.Code, result.Message = x.api.masker.Text(code, MaxMessage), x.api.masker.Text(message, MaxMessage-len(more))+more
 	result.Request = RequestExcerpt(x.api.masker, x.request, x.body, x.api.cfg.ShowHeaders...)
 	result.Response = x.Excerpt(x.api.masker)
 	return result

@@ -31,7 +31,7 @@ func RequestExcerpt(m Masker, req *http.Request, body []byte, show ...string) st
 		return masked, true
 	})
 	b.WriteByte('\n')
-	b.Write(body)
+	b.Write(m.beginning(body))
 	return m.Text(b.String(), MaxExcerpt)
 }
 
@@ -51,9 +51,13 @@ func (a *Answer) Excerpt(m Masker) string {
 		return "", false
 	})
 	b.WriteByte('\n')
-	b.Write(a.Body)
+	b.Write(m.beginning(a.Body))
 	return m.Text(b.String(), MaxExcerpt)
 }
+
+// beginning returns as much of a body as Text looks at, and a byte more, by which
+// it sees that there was more.
+func (m Masker) beginning(body []byte) []byte { return body[:min(len(body), MaxExcerpt+m.longest()+1)] }
 
 func writeHeaders(b *strings.Builder, header http.Header, value func(name string) (string, bool)) {
 	for _, name := range slices.Sorted(maps.Keys(header)) {

@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/event"
 )
 
 func TestWaitsAreReadInEveryForm(t *testing.T) {
@@ -132,6 +133,73 @@ func TestMaskerRemovesSecretsInEveryForm(t *testing.T) {
 	if got := (Masker{}).Text("anything", 100); got != "anything" {
 		t.Errorf("%q", got)
 	}
+}
+
+// Wherever a secret lies across the cut, nothing of it is seen, and neither if
+// what stands before it gets shorter when it is masked.
+func TestSecretsAcrossTheCutAreMasked(t *testing.T) {
+	t.Parallel()
+	const secret = "S3CRET-S3CRET-abcdefghij"
+	m := NewMasker(secret, "xyxyxy")
+	for before := range 3 * MaxExcerpt / len(secret) {
+		for _, lead := range []string{"", strings.Repeat(".", before%len(secret))} {
+			text := lead + strings.Repeat(secret, before) + "é" + secret + strings.Repeat("z", MaxExcerpt)
+			got := m.Text(text, MaxExcerpt)
+			if len(got) > MaxExcerpt || !utf8.ValidString(got) || !strings.HasSuffix(got, cutMark) || strings.ContainsAny(got, "S3CRET") {
+				t.Fatalf("%d before: %d bytes, %q", before, len(got), got[max(0, len(got)-100):])
+			}
+		}
+	}
+	for n := range 40 { // of which each could be the beginning of the next
+		text := strings.Repeat("a", MaxExcerpt-20+n) + strings.Repeat("xy", 100)
+		if got := m.Text(text, MaxExcerpt); strings.Contains(got, "xyxyxy") || len(got) > MaxExcerpt {
+			t.Errorf("%d: %q", n, got[MaxExcerpt-30:])
+		}
+	}
+}
+
+// A dead letter has the beginning of a body of megabytes, and costs no more than
+// that.
+func TestExcerptsOfLargeBodiesAreShortAndCheap(t *testing.T) {
+	t.Parallel()
+	const secret = `a"b<token>`
+	m := NewMasker(secret)
+	quoted := event.AppendString(nil, secret)
+	body := append(bytes.Repeat(quoted, 1+MaxExcerpt/len(quoted)), bytes.Repeat([]byte("0123456789"), 1<<18)...)
+	req := httptest.NewRequest(http.MethodPost, "https://vendor.example/secret-path", nil)
+	answer := Answer{Status: http.StatusBadRequest, Body: body}
+	if n := len(m.beginning(body)); n > MaxExcerpt+100 {
+		t.Errorf("looks at %d bytes", n)
+	}
+	for name, excerpt := range map[string]func() string{
+		"request": func() string { return RequestExcerpt(m, req, body) },
+		"answer":  func() string { return answer.Excerpt(m) },
+	} {
+		got := excerpt()
+		if len(got) > MaxExcerpt || strings.Contains(got, "token") || !strings.HasSuffix(got, cutMark) || !strings.Contains(got, `"***"`) {
+			t.Errorf("%s: %d bytes, %q", name, len(got), got)
+		}
+	}
+}
+
+func FuzzMasker(f *testing.F) {
+	f.Add("secretsecret", 20, "before ", 3)
+	f.Add("abab-abab", 9, "ab", 2)
+	f.Fuzz(func(t *testing.T, secret string, limit int, between string, n int) {
+		if len(secret) < minSecret || strings.Contains(secret, "*") || limit < 3 || limit > 100 || n < 0 || n > 30 || len(secret)+len(between) > 100 || !utf8.ValidString(secret) {
+			return
+		}
+		m, text := NewMasker(secret), strings.Repeat(between+secret, n)+between
+		whole := Cut(strings.ToValidUTF8(m.replacer.Replace(text), "\ufffd"), limit)
+		got := m.Text(text, limit)
+		if len(got) > limit || strings.Contains(got, secret) {
+			t.Errorf("%q of %q", got, text)
+		}
+		// What is seen is what masking the whole text would show, or less of it.
+		if seen := strings.TrimSuffix(got, cutMark); utf8.ValidString(between) && !strings.HasPrefix(strings.TrimSuffix(whole, cutMark), seen) && !strings.HasPrefix(seen, strings.TrimSuffix(whole, cutMark)) {
+			t.Errorf("%q, and of the whole text %q", got, whole)
+		}
+	})
 }
 
 func FuzzCut(f *testing.F) {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/eventsluice/sluice/internal/event"
 )
 
 // Bounds of connector.Result: of Message, and of Request and Response.
@@ -26,7 +28,18 @@ const minSecret = 4
 // Masker removes secrets from texts that are kept or shown: a destination may
 // echo what it was sent, and errors quote addresses. The zero Masker removes
 // nothing.
-type Masker struct{ replacer *strings.Replacer }
+type Masker struct {
+	replacer *strings.Replacer
+	forms    []string // of the secrets, the longest first
+}
+
+// longest is how many bytes the longest secret has.
+func (m Masker) longest() int {
+	if len(m.forms) == 0 {
+		return 0
+	}
+	return len(m.forms[0])
+}
 
 // NewMasker returns a Masker for some secrets. Those shorter than four bytes
 // are left alone.
@@ -36,11 +49,13 @@ func NewMasker(secrets ...string) Masker {
 		if len(secret) < minSecret {
 			continue
 		}
-		forms = append(forms, secret)
-		// As it stands in an answer that is JSON and echoes it.
-		if quoted, err := json.Marshal(secret); err == nil {
-			forms = append(forms, string(quoted[1:len(quoted)-1]))
+		// As it stands in JSON, which has two ways to write < and >.
+		quoted, err := json.Marshal(secret)
+		if err != nil {
+			panic(err) // every string has a form in JSON
 		}
+		plain := event.AppendString(nil, secret)
+		forms = append(forms, secret, string(quoted[1:len(quoted)-1]), string(plain[1:len(plain)-1]))
 	}
 	// A secret may hold another one: the longest is replaced first.
 	slices.SortFunc(forms, func(a, b string) int {
@@ -49,11 +64,12 @@ func NewMasker(secrets ...string) Masker {
 	if len(forms) == 0 {
 		return Masker{}
 	}
+	forms = slices.Compact(forms)
 	var pairs []string
-	for _, secret := range slices.Compact(forms) {
+	for _, secret := range forms {
 		pairs = append(pairs, secret, masked)
 	}
-	return Masker{strings.NewReplacer(pairs...)}
+	return Masker{strings.NewReplacer(pairs...), forms}
 }
 
 // minSecretPath is the length from which a path is taken for a secret. Hosted
@@ -85,12 +101,36 @@ func URLSecrets(u *url.URL) []string {
 }
 
 // Text returns s without secrets, in valid UTF-8, cut to limit bytes. A secret
-// that the cut would divide is masked first.
+// that the cut would divide is masked first. Of a long text it looks at no more
+// than that takes.
 func (m Masker) Text(s string, limit int) string {
+	enough := limit + m.longest()
+	cut := len(s) > enough
+	if cut {
+		for n := 1; n < utf8.UTFMax && !utf8.RuneStart(s[enough]); n++ {
+			enough--
+		}
+		s = s[:enough]
+	}
 	if m.replacer != nil {
 		s = m.replacer.Replace(s)
 	}
+	if cut {
+		s = m.withoutPart(s) + cutMark
+	}
 	return Cut(strings.ToValidUTF8(s, "\ufffd"), limit)
+}
+
+// withoutPart returns s without the beginning of a secret at its end.
+func (m Masker) withoutPart(s string) string {
+	for i := max(0, len(s)-m.longest()+1); i < len(s); i++ {
+		for _, secret := range m.forms {
+			if strings.HasPrefix(secret, s[i:]) {
+				return s[:i]
+			}
+		}
+	}
+	return s
 }
 
 // cutMark ends a text that was cut.

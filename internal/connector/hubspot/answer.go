@@ -286,7 +286,7 @@ func (p *problem) result(x *httpcall.Exchange, isEvent bool) connector.Result {
 	switch {
 	case isEvent && p.isDuplicate(x.Status):
 		return x.Result(connector.Duplicate, "duplicate", p.Message)
-	case p.isTransient():
+	case p.isTransient(), !isEvent && p.isRace():
 		return x.Result(connector.Retryable, code(p.Category, "error"), p.Message)
 	}
 	message := p.Message
@@ -306,7 +306,14 @@ func (p *problem) isDuplicate(status int) bool {
 	words := strings.ToLower(fmt.Sprint(p.Category, " ", p.SubCategory, " ", p.Message))
 	has := func(word string) bool { return strings.Contains(words, word) }
 	return has("uuid") && (status == http.StatusConflict || has("duplicate") || has("already") || has("unique")) ||
-		status == http.StatusConflict && (has("duplicate") || has("already"))
+		status == http.StatusConflict && (has("duplicate") || has("already exists"))
+}
+
+// isRace reports whether somebody else was creating the contact at the same time:
+// the next time it is there, and is changed. Source:
+// github.com/segment-boneyard/segment-docs, pull request 6244 (read 2026-11).
+func (p *problem) isRace() bool {
+	return strings.Contains(strings.ToLower(p.Message), "contact already exists")
 }
 
 // isTransient reports whether an input failed for a reason of HubSpot's own.

@@ -233,9 +233,9 @@ func TestSettingsNameEveryFaultAndNoSecret(t *testing.T) {
 		want     []string
 	}{
 		"nothing": {`{}`, []string{"access_token: is required"}},
-		"several": {`{"access_token":"hunter2hunter2","long_values":"x","unknown_properties":"y","endpoint":"http://example.com","properties":["Total"],
+		"several": {`{"access_token":"hunter2hunter2","long_values":"x","without_identity":"event","unknown_properties":"y","endpoint":"http://example.com","properties":["Total"],
 			"mapping":{"events":{"signed_up":"signed_up","a":null,"b":"pe_x","c":"pe12_OK"},"properties":{"Bad Name":"/data/x"},"traits":{"Über":"/data/x"},"unmapped":"perhaps"}}`, []string{
-			"long_values: must be one of cut, refuse", "unknown_properties: must be one of refuse, drop", "endpoint: must be https", `properties: "Total"`,
+			"long_values: must be one of cut, refuse", "without_identity: must be one of dead, drop", "unknown_properties: must be one of refuse, drop", "endpoint: must be https", `properties: "Total"`,
 			"mapping.events.signed_up: ", "mapping.events.b: ", "mapping.events.c: ", "mapping.properties.Bad Name: ", "mapping.traits.Über: ", "unmapped",
 		}},
 		"an unknown setting": {`{"access_token":"hunter2hunter2","hapikey":"hunter2"}`, []string{"hapikey: unknown setting"}},

@@ -159,6 +159,50 @@ func TestBadInputIsSentInAFormHubSpotTakesOrSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestEventsOfNobodyAreDroppedIfThatIsWanted(t *testing.T) {
+	t.Parallel()
+	nobody := func(e *event.Event) { e.Context = nil }
+	deliveries := []connector.Delivery{
+		a(event.TypeTrack, nobody), a(event.TypeIdentify, nobody), a(event.TypePage, nobody),
+		a(event.TypeTrack, func(e *event.Event) { e.Context, e.Name = nil, "other" }),
+	}
+	const mapped = `"mapping":{"events":{"order_completed":"pe1_o"}}`
+	for more, want := range map[string]connector.Class{`"without_identity":"dead"`: connector.Permanent, `"without_identity":"drop"`: connector.Dropped} {
+		plan := open(t, mapped, more).Plan(deliveries)
+		if len(plan.Done) != len(deliveries) {
+			t.Fatalf("%s: %+v", more, plan)
+		}
+		for _, done := range plan.Done[:3] {
+			if done.Result.Class != want || done.Result.Code != "no_identity" || done.Result.Message == "" {
+				t.Errorf("%s: %+v", more, done.Result)
+			}
+		}
+		// Another fault stays a dead letter.
+		if got := plan.Done[3].Result; got.Class != connector.Permanent || got.Code != "unmapped_event" {
+			t.Errorf("%s: %+v", more, got)
+		}
+	}
+}
+
+// Traits of which some become the same: what comes later wins, however many
+// there are.
+func TestOfManyTraitsTheLaterWins(t *testing.T) {
+	t.Parallel()
+	const n = 3 * fewProperties
+	data := `{"p_0":"first"`
+	for i := range n {
+		data += fmt.Sprintf(`,"p_%d":"early"`, i+1)
+	}
+	for i := range n {
+		data += fmt.Sprintf(`,"P %d":"late"`, i+1)
+	}
+	plan := open(t).Plan([]connector.Delivery{a(event.TypeIdentify, func(e *event.Event) { e.Data = []byte(data + "}") })})
+	got := string(body(plan.Calls[0]))
+	if strings.Count(got, `"late"`) != n || strings.Contains(got, "early") || !strings.Contains(got, `"p_0":"first"`) {
+		t.Error(got)
+	}
+}
+
 func TestAnIDThatIsNoUUIDBecomesOneThatIsAlwaysTheSame(t *testing.T) {
 	t.Parallel()
 	if got := uuidOf("0199F0C2-7A31-7C3E-9A53-0123456789AB"); got != "0199f0c2-7a31-7c3e-9a53-0123456789ab" {
@@ -208,10 +252,17 @@ func FuzzAnswers(f *testing.F) {
 		status int
 		body   string
 	}
-	c := toHandler(f, func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(now.status)
-		_, _ = io.WriteString(w, now.body)
+	// In memory: an input that takes long is in the way when the time is over.
+	conn, err := New([]byte(`{"access_token":"`+token+`","endpoint":"http://127.0.0.1:9"}`), connector.Env{
+		Dial: simulator.Dial(f.Context(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(now.status)
+			_, _ = io.WriteString(w, now.body)
+		})),
 	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	c := conn.(*Connector)
 	f.Fuzz(func(t *testing.T, status int, answer string) {
 		if status < 200 || status > 999 {
 			return

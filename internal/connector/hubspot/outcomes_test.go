@@ -3,6 +3,7 @@ package hubspot
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -76,13 +77,27 @@ func TestEveryAnswerHasItsOutcome(t *testing.T) {
 		{name: "some are refused, and the answer is cut", kind: "identify", status: 207, body: `{"status":"COMPL`, want: all(big), one: ret},
 		{name: "a silent failure that says why", kind: "identify", status: 200, body: upsert("", `{"category":"VALIDATION_ERROR","message":"no such pipeline"}`), want: all(big), one: per, says: []string{"no such pipeline"}},
 		{name: "a silent failure", kind: "identify", status: 200, body: upsert("", ""), want: all(big), one: per},
+		{name: "two results without traces for three", kind: "identify", status: 200, body: `{"status":"COMPLETE","results":[{"id":"1"},{"id":"2"}]}`, want: all(big), one: dlv},
+		{name: "a page", status: 200, body: `<html>Please sign in`, want: all(ath), one: ath, code: "not_hubspot", says: []string{"endpoint"}},
 		{name: "one of three was not written", kind: "identify", status: 200, body: upsert(written(ids[0], ids[1]), ""), want: []connector.Class{dlv, dlv, big}, one: per},
 		{name: "nobody is named", status: 400, body: `{"status":"error","message":"Invalid input","category":"VALIDATION_ERROR","correlationId":"c"}`, want: all(big), one: per, code: "refused_together", says: []string{"Invalid input"}},
 		{name: "not even why", status: 400, body: `no`, want: all(big), one: per},
 		{name: "one is named in the context", status: 400, body: `{"category":"VALIDATION_ERROR","message":"m","context":{"id":["` + strings.ToUpper(ids[2]) + `"]}}`, want: []connector.Class{big, big, per}, one: per, code: "validation_error"},
 		{name: "one is named in a message", status: 400, body: `{"category":"VALIDATION_ERROR","message":"m","errors":[{"message":"event ` + ids[2] + ` has a property that does not exist"}]}`, want: []connector.Class{big, big, per}, one: per, code: "refused", says: []string{"does not exist;"}},
+		{
+			name: "words that repeat what was sent", status: 400, body: `{"category":"VALIDATION_ERROR","message":"Invalid input: ` + strings.Join(ids, ", ") + `"}`,
+			want: all(big), one: per, code: "refused_together",
+		},
+		{name: "a list of those to blame", kind: "track", status: 400, body: `{"category":"VALIDATION_ERROR","message":"m","context":{"uuid":["` + ids[1] + `","` + ids[2] + `"]}}`, want: []connector.Class{big, per, per}, one: per},
 		{name: "a repeated uuid that is named", kind: "track", status: 400, body: `{"category":"VALIDATION_ERROR","message":"Duplicate uuid ` + ids[2] + `"}`, want: []connector.Class{big, big, dup}, one: dup},
 		{name: "a repeated uuid that is not named", kind: "track", status: 409, body: `{"category":"CONFLICT","message":"An event with this uuid already exists"}`, want: all(big), one: dup},
+		{name: "a conflict that is none of a uuid", kind: "track", status: 409, body: `{"category":"CONFLICT","message":"Another request is already in progress"}`, want: all(big), one: per, code: "refused_together"},
+		{
+			name: "somebody else creates one of three", kind: "identify", status: 207,
+			body: upsert(written(ids[0], ids[1]), `{"category":"CONFLICT","message":"Contact already exists. Existing ID: 1","context":{"objectWriteTraceId":["`+ids[2]+`"]}}`),
+			want: []connector.Class{dlv, dlv, ret}, one: ret, code: "conflict",
+		},
+		{name: "somebody else creates one", kind: "identify", status: 409, body: `{"category":"CONFLICT","message":"Contact already exists. Existing ID: 1"}`, want: all(ret), one: ret, code: "conflict"},
 		{name: "a definition that does not exist", kind: "track", status: 404, body: `{"category":"OBJECT_NOT_FOUND","message":"Event type pe1_x does not exist"}`, want: all(big), one: per, says: []string{"pe1_x"}},
 		{name: "somebody else answers", status: 404, body: `<html>not here</html>`, want: all(ath), one: ath, says: []string{"endpoint"}},
 		{name: "a redirect", status: 302, want: all(ath), one: ath, says: []string{"endpoint"}},
@@ -141,6 +156,38 @@ func TestEveryAnswerHasItsOutcome(t *testing.T) {
 					t.Errorf("alone it is %s (%s: %s), want %s", got.Class, got.Code, got.Message, c.one)
 				}
 			})
+		}
+	}
+}
+
+// Two identify events of one address are one contact. What is wrong with one of
+// them does not cost the other.
+func TestIdentifyEventsThatShareAContactAreSentApartIfItIsRefused(t *testing.T) {
+	t.Parallel()
+	conn := toHandler(t, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		answer := `{"results":[{"objectWriteTraceId":"` + ids[0] + `"}]}`
+		if strings.Contains(string(body), "shoe_size") {
+			w.WriteHeader(http.StatusMultiStatus)
+			answer = `{"results":[],"errors":[{"category":"VALIDATION_ERROR","message":"shoe_size","context":{"objectWriteTraceId":["` + ids[0] + `","` + ids[1] + `"]}}]}`
+		}
+		fmt.Fprint(w, answer)
+	})
+	two := []connector.Delivery{
+		a(event.TypeIdentify, func(e *event.Event) { e.ID, e.Data = ids[0], []byte(`{"plan":"pro"}`) }),
+		a(event.TypeIdentify, func(e *event.Event) { e.ID, e.Data = ids[1], []byte(`{"shoe_size":38}`) }),
+	}
+	for i, r := range conn.Send(t.Context(), conn.Plan(two).Calls[0]) {
+		if r.Class != connector.TooLarge {
+			t.Errorf("together, event %d is %s: %s", i, r.Class, r.Message)
+		}
+	}
+	for i, want := range []connector.Class{connector.Delivered, connector.Permanent} {
+		if got := conn.Send(t.Context(), conn.Plan(two[i : i+1]).Calls[0])[0]; got.Class != want {
+			t.Errorf("alone, event %d is %s: %s", i, got.Class, got.Message)
 		}
 	}
 }

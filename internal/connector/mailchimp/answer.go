@@ -24,6 +24,9 @@ const (
 	waitManyLists = 6 * time.Hour
 )
 
+// inCompliance is how Mailchimp says that a person cannot be subscribed.
+const inCompliance = "compliance state"
+
 // codeManyLists is the code of a person who is to be tried again much later.
 const codeManyLists = "many_lists"
 
@@ -62,6 +65,8 @@ func (c *Connector) judge(x *httpcall.Exchange) connector.Result {
 	switch {
 	case x.Err != nil:
 		return x.Outcome()
+	case x.Status/100 == 2 && x.Foreign():
+		return notMailchimp(x) // which has no page that says that all is well
 	case x.Status/100 == 2:
 		c.found()
 		return x.Outcome()
@@ -79,13 +84,15 @@ func (c *Connector) judge(x *httpcall.Exchange) connector.Result {
 		// Its edge blocks requests in this way too.
 		return after(x, x.Outcome(), waitVolume)
 	case x.Status == http.StatusNotFound && !ok:
-		result := x.Result(connector.Permanent, "not_mailchimp", "what answers at this address is not Mailchimp; check the setting endpoint")
-		result.Class = connector.Auth
-		return result
+		return notMailchimp(x)
 	case ok && x.Class() == connector.Permanent:
 		return p.result(x)
 	}
 	return x.Outcome()
+}
+
+func notMailchimp(x *httpcall.Exchange) connector.Result {
+	return x.Result(connector.Auth, "not_mailchimp", "what answers at this address is not Mailchimp; check the setting endpoint")
 }
 
 // after gives a result a wait, unless the answer asks for one.
@@ -124,7 +131,7 @@ func (p *problem) result(x *httpcall.Exchange) connector.Result {
 	switch {
 	case strings.Contains(detail, "signed up to a lot of lists"):
 		return after(x, x.Result(connector.Retryable, codeManyLists, "Mailchimp asks to wait before this person is added"+p.quoted()), waitManyLists)
-	case p.Title == "Member In Compliance State" || strings.Contains(detail, "compliance state"):
+	case p.Title == "Member In Compliance State" || strings.Contains(detail, inCompliance):
 		return x.Result(connector.Permanent, "compliance_state", "the person has unsubscribed, their mail bounced, or Mailchimp looks into it: only they can come back, which the status pending asks them"+p.quoted())
 	case p.Title == "Forgotten Email Not Subscribed" || strings.Contains(detail, "permanently deleted"):
 		return x.Result(connector.Permanent, "forgotten_email", "the person was deleted for good and can only sign up by a form of Mailchimp"+p.quoted())

@@ -35,7 +35,7 @@ func (c *Connector) Check(ctx context.Context) connector.Result {
 		return x.Result(connector.Retryable, "answer_unreadable", "what Mailchimp says of the audience cannot be read")
 	}
 	found := fmt.Sprintf("the audience is %q, of %d subscribers; people who are new in it become %s", list.Name, list.Stats.Members, c.cfg.StatusIfNew)
-	if list.DoubleOptin && c.cfg.StatusIfNew == "subscribed" {
+	if list.DoubleOptin && c.cfg.StatusIfNew == subscribed {
 		found += ", though it asks people to confirm: set status_if_new to pending for that"
 	}
 	return x.Result(connector.Delivered, "", found)

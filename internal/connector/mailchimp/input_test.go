@@ -44,7 +44,7 @@ func TestEveryPlannedBodyIsValid(t *testing.T) {
 				validate(t, "event", p.body)
 				members = append(members, p.member)
 			case *people:
-				validate(t, "list-batch", together(p.members))
+				validate(t, "list-batch", together(p.members, everybody(p.members)))
 				members = append(members, p.members...)
 			}
 		}
@@ -60,6 +60,14 @@ func TestEveryPlannedBodyIsValid(t *testing.T) {
 			}
 		}
 	}
+}
+
+// everybody is what together is told if it is to have all.
+func everybody(members []member) (all []int) {
+	for i := range members {
+		all = append(all, i)
+	}
+	return all
 }
 
 // anything returns a random event, as a sender may write it.
@@ -172,13 +180,36 @@ func TestBadInputIsSentInAFormMailchimpTakesOrSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestEventsOfNobodyAreDroppedIfThatIsWanted(t *testing.T) {
+	t.Parallel()
+	nobody := func(e *event.Event) { e.Context = nil }
+	deliveries := []connector.Delivery{
+		a(event.TypeTrack, nobody), a(event.TypeIdentify, nobody), a(event.TypeTrack, func(e *event.Event) { e.Name = "x" }),
+	}
+	for more, want := range map[string]connector.Class{`"without_identity":"dead"`: connector.Permanent, `"without_identity":"drop"`: connector.Dropped} {
+		plan := open(t, more).Plan(deliveries)
+		if len(plan.Done) != len(deliveries) {
+			t.Fatalf("%s: %+v", more, plan)
+		}
+		for _, done := range plan.Done[:2] {
+			if done.Result.Class != want || done.Result.Code != "no_identity" || done.Result.Message == "" {
+				t.Errorf("%s: %+v", more, done.Result)
+			}
+		}
+		// Another fault stays a dead letter.
+		if got := plan.Done[2].Result; got.Class != connector.Permanent || got.Code != "event_name" {
+			t.Errorf("%s: %+v", more, got)
+		}
+	}
+}
+
 func TestTheHashIsThatOfTheAddressInLowerCase(t *testing.T) {
 	t.Parallel()
 	// The example of the vendor's documentation: Urist.McVankab@freddiesjokes.com.
 	plan := open(t).Plan([]connector.Delivery{a(event.TypeIdentify, func(e *event.Event) {
 		e.Data = []byte(`{"email":"Urist.McVankab@freddiesjokes.com"}`)
 	})})
-	if got := plan.Calls[0].Payload.(*people).members[0].hash; got != "62eeb292278cc15f5817cb78f7790b08" {
+	if got := plan.Calls[0].Payload.(*people).members[0].path("/lists/x"); got != "/lists/x/members/62eeb292278cc15f5817cb78f7790b08" {
 		t.Errorf("%s", got)
 	}
 }
@@ -201,7 +232,7 @@ func FuzzValue(f *testing.F) {
 			m.set(tag, value)
 		}
 		m.addTags(value)
-		for _, body := range [][]byte{m.put(), m.putTags(true), together([]member{m, m})} {
+		for _, body := range [][]byte{m.put(), m.putTags(true), together([]member{m, m}, []int{0, 1})} {
 			if err := event.Check(body, event.Limits{}); err != nil {
 				t.Errorf("%s becomes %s: %v", value, body, err)
 			}
@@ -220,10 +251,17 @@ func FuzzAnswers(f *testing.F) {
 		status int
 		body   string
 	}
-	c := toHandler(f, func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(now.status)
-		_, _ = io.WriteString(w, now.body)
+	// In memory: an input that takes long is in the way when the time is over.
+	conn, err := New([]byte(`{"api_key":"`+key+`","list_id":"x","endpoint":"http://127.0.0.1:9"}`), connector.Env{
+		Dial: simulator.Dial(f.Context(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(now.status)
+			_, _ = io.WriteString(w, now.body)
+		})),
 	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	c := conn.(*Connector)
 	members := []member{{email: "p1@example.com"}, {email: "p2@example.com"}, {email: "p3@example.com"}}
 	f.Fuzz(func(t *testing.T, status int, answer string) {
 		if status < 200 || status > 999 {

@@ -83,8 +83,8 @@ type people struct {
 	members []member
 	// inputs is, for each event of the call, the index of the member that it became:
 	// the events of one address are one member.
-	inputs []int
-	byHash map[string]int
+	inputs  []int
+	byEmail map[string]int
 }
 
 // happening is the payload of a call with an event of a member.
@@ -92,6 +92,9 @@ type happening struct {
 	member member
 	body   []byte
 }
+
+// noIdentity is the code of an event of nobody.
+const noIdentity = "no_identity"
 
 // Plan implements connector.Connector. An identify event joins the last call of
 // people, unless there is something of the same user after that.
@@ -119,6 +122,9 @@ func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
 			body, result = c.event(&record)
 		}
 		if result != nil {
+			if result.Code == noIdentity && c.cfg.WithoutIdentity == drop {
+				result.Class = connector.Dropped
+			}
 			plan.Done = append(plan.Done, connector.Done{Event: i, Result: *result})
 			continue
 		}
@@ -130,7 +136,7 @@ func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
 		}
 		if before, ok := last[key]; open < 0 || ok && before > open || !plan.Calls[open].Payload.(*people).takes(&m) {
 			open = len(plan.Calls)
-			plan.Calls = append(plan.Calls, connector.Call{Payload: &people{byHash: make(map[string]int)}})
+			plan.Calls = append(plan.Calls, connector.Call{Payload: &people{byEmail: make(map[string]int)}})
 		}
 		call := &plan.Calls[open]
 		call.Events = append(call.Events, i)
@@ -142,18 +148,18 @@ func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
 
 // takes reports whether there is room for a member.
 func (p *people) takes(m *member) bool {
-	_, again := p.byHash[m.hash]
+	_, again := p.byEmail[m.email]
 	return again || len(p.members) < maxMembers
 }
 
-// add adds a member. If it is there already, what comes later wins.
+// add adds a member. If it is there already, they become one.
 func (p *people) add(m member) {
-	i, again := p.byHash[m.hash]
+	i, again := p.byEmail[m.email]
 	if again {
 		p.members[i].merge(&m)
 	} else {
 		i = len(p.members)
-		p.byHash[m.hash] = i
+		p.byEmail[m.email] = i
 		p.members = append(p.members, m)
 	}
 	p.inputs = append(p.inputs, i)
@@ -165,10 +171,23 @@ func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.R
 		return []connector.Result{c.sendEvent(ctx, h)}
 	}
 	p := call.Payload.(*people)
-	byMember := c.sendPeople(ctx, p.members)
+	return p.results(c.sendPeople(ctx, p.members))
+}
+
+// results returns the result of each event from those of the members. Of events
+// that share a member one may be to blame if it is refused: they are to be sent
+// apart.
+func (p *people) results(byMember []connector.Result) []connector.Result {
+	shared := make([]int, len(byMember))
+	for _, m := range p.inputs {
+		shared[m]++
+	}
 	results := make([]connector.Result, len(p.inputs))
 	for i, m := range p.inputs {
 		results[i] = byMember[m]
+		if shared[m] > 1 && results[i].Class == connector.Permanent {
+			results[i].Class = connector.TooLarge
+		}
 	}
 	return results
 }

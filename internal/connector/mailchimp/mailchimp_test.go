@@ -188,30 +188,73 @@ func TestRequestsAreThoseOfTheGoldenFiles(t *testing.T) {
 // Nothing is sent that changes the status of a person who is in the audience.
 func TestTheStatusOfPeopleWhoAreThereIsNeverChanged(t *testing.T) {
 	t.Parallel()
-	requests, results := calls(t, []connector.Delivery{person(1), person(2), person(3)}, func(w http.ResponseWriter, r *http.Request) {
+	requests, results := calls(t, []connector.Delivery{person(1), person(2), person(3), person(4)}, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {
 			fmt.Fprint(w, `{"status":"unsubscribed"}`)
 			return
 		}
 		fmt.Fprint(w, `{"new_members":[{"email_address":"p1@example.com"}],"updated_members":[],"errors":[
-			{"email_address":"P2@Example.com","error":"is already a list member","error_code":"ERROR_CONTACT_EXISTS"},
-			{"email_address":"p3@example.com","error":"is already a list member","error_code":"ERROR_CONTACT_EXISTS"}]}`)
-	}, `"status_if_new":"subscribed"`)
+			{"email_address":"P2@Example.com","error":"x","error_code":"ERROR_CONTACT_EXISTS"},
+			{"email_address":"p3@example.com","error":"p3@example.com is already a list member","error_code":"ERROR_GENERIC"},
+			{"email_address":"p4@example.com","error":"p4@example.com is in a compliance state due to unsubscribe","error_code":"ERROR_GENERIC"}]}`)
+	})
 	for i, r := range results {
 		if r.Class != connector.Delivered {
 			t.Errorf("person %d: %+v", i, r)
 		}
 	}
-	if len(requests) != 3 {
-		t.Fatalf("%d requests, want one for all and two for those who are there", len(requests))
+	if len(requests) != 4 {
+		t.Fatalf("%d requests, want one for all and three for those who are there", len(requests))
 	}
 	if !strings.Contains(requests[0], `"update_existing": false`) {
 		t.Errorf("the status of those who are there would change:\n%s", requests[0])
 	}
 	for _, put := range requests[1:] {
-		if !strings.HasPrefix(put, "PUT ") || strings.Contains(put, `"status":`) || !strings.Contains(put, `"status_if_new": "subscribed"`) {
+		if !strings.HasPrefix(put, "PUT ") || strings.Contains(put, `"status":`) || !strings.Contains(put, `"status_if_new": "transactional"`) {
 			t.Errorf("%s", put)
 		}
+	}
+}
+
+// What is sent of many people at once has a status, which Mailchimp may give to
+// people who were archived. So it is sent of those only whom it does not
+// subscribe; and it cannot keep tags from starting automations.
+func TestNobodyIsSubscribedByARequestForManyPeople(t *testing.T) {
+	t.Parallel()
+	five := []connector.Delivery{person(1), person(2), person(3), person(4), person(5)}
+	for name, c := range map[string]struct {
+		more    string
+		methods string
+	}{
+		"the default":       {`"tags":["x"]`, "POST"},
+		"unsubscribed":      {`"status_if_new":"unsubscribed"`, "POST"},
+		"subscribed":        {`"status_if_new":"subscribed"`, "PUT PUT PUT PUT PUT"},
+		"pending":           {`"status_if_new":"pending"`, "PUT PUT PUT PUT PUT"},
+		"one is subscribed": {`"mapping":{"traits":{"status_if_new":"= event.data.email == 'p2@example.com' ? 'subscribed' : 'transactional'"}}`, "POST PUT"},
+		"a replay":          {`"is_syncing":true`, "POST"},
+		"a replay of tags":  {`"is_syncing":true,"tags":["x"]`, "PUT POST PUT POST PUT POST PUT POST PUT POST"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			added := `{"new_members":[{"email_address":"p1@example.com"},{"email_address":"p2@example.com"},{"email_address":"p3@example.com"},{"email_address":"p4@example.com"},{"email_address":"p5@example.com"}]}`
+			requests, results := calls(t, five, says(200, added), c.more)
+			var methods []string
+			for _, request := range requests {
+				method, _, _ := strings.Cut(request, " ")
+				methods = append(methods, method)
+				if method == "POST" && (strings.Contains(request, `"subscribed"`) || strings.Contains(request, `"pending"`)) {
+					t.Errorf("%s", request)
+				}
+			}
+			if got := strings.Join(methods, " "); got != c.methods {
+				t.Errorf("%s, want %s", got, c.methods)
+			}
+			for i, r := range results {
+				if r.Class != connector.Delivered {
+					t.Errorf("person %d: %+v", i, r)
+				}
+			}
+		})
 	}
 }
 
@@ -238,6 +281,8 @@ func TestOrderOfAUserIsKept(t *testing.T) {
 	}
 }
 
+// What comes later wins, but for the status: had the events been sent one after
+// the other, the first would have made the person known.
 func TestEventsOfOneAddressBecomeOneMember(t *testing.T) {
 	t.Parallel()
 	c := open(t, `"tags":["all"],"mapping":{"traits":{"PLAN":"/data/plan","CITY":"/data/city","tags":"/data/tags","status_if_new":"/data/status"}}`)
@@ -256,7 +301,7 @@ func TestEventsOfOneAddressBecomeOneMember(t *testing.T) {
 		t.Fatalf("%+v", p)
 	}
 	m := p.members[0]
-	if got, want := string(m.put()), `{"email_address":"ada@example.com","status_if_new":"subscribed","merge_fields":{"CITY":"Wien","PLAN":"pro"}}`; got != want {
+	if got, want := string(m.put()), `{"email_address":"ada@example.com","status_if_new":"pending","merge_fields":{"CITY":"Wien","PLAN":"pro"}}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	if want := []string{"all", "one", "two"}; !slices.Equal(m.tags, want) {
@@ -291,8 +336,8 @@ func TestSettingsNameEveryFaultAndNoSecret(t *testing.T) {
 		want     []string
 	}{
 		"nothing": {`{}`, []string{"api_key: is required", "list_id: is required"}},
-		"several": {`{"api_key":"hunter2hunter2","list_id":"x","status_if_new":"archived","tags":["a"," "],"mapping":{"traits":{"first":"/data/x","ELEVENCHARS":"/data/x","tags":"/data/t"}}}`, []string{
-			"api_key: has no data centre", "status_if_new: must be one of", "tags: number 2", "mapping.traits.first: ", "mapping.traits.ELEVENCHARS: ",
+		"several": {`{"api_key":"hunter2hunter2","list_id":"x","status_if_new":"archived","without_identity":"event","tags":["a"," "],"mapping":{"traits":{"first":"/data/x","ELEVENCHARS":"/data/x","tags":"/data/t"}}}`, []string{
+			"api_key: has no data centre", "status_if_new: must be one of", "without_identity: must be one of dead, drop", "tags: number 2", "mapping.traits.first: ", "mapping.traits.ELEVENCHARS: ",
 		}},
 		"a data centre that is an address": {`{"api_key":"hunter2-evil.example/x?","list_id":"x"}`, []string{"api_key: has no data centre"}},
 		"an unknown setting":               {`{"api_key":"hunter2hunter2-us1","list_id":"x","server":"hunter2"}`, []string{"server: unknown setting"}},

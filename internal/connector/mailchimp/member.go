@@ -22,10 +22,7 @@ const (
 
 // member is a person in the audience.
 type member struct {
-	email string
-	// hash names the member: the MD5 of the address in lower case. Source:
-	// Mailchimp Marketing API, Add or update list member (read 2026-11).
-	hash string
+	email string // in lower case
 	// status is that of a person who is new.
 	status string
 	fields []mergeField
@@ -53,9 +50,9 @@ var defaultFields = []field{
 // member returns the person of an event, with what is known of them.
 func (c *Connector) member(r *mapping.Record) (member, *connector.Result) {
 	if r.Email == "" {
-		return member{}, mapping.Refuse("no_identity", "email", "none found (by default in context.traits.email and data.email, see mapping.email): Mailchimp knows people by it")
+		return member{}, mapping.Refuse(noIdentity, "email", "none found (by default in context.traits.email and data.email, see mapping.email): Mailchimp knows people by it")
 	}
-	m := member{email: r.Email, hash: hashOf(r.Email), status: c.cfg.StatusIfNew, tags: c.cfg.Tags}
+	m := member{email: r.Email, status: c.cfg.StatusIfNew, tags: c.cfg.Tags}
 	for i := range c.fields {
 	search:
 		for _, name := range c.fields[i].traits {
@@ -90,10 +87,12 @@ func (c *Connector) member(r *mapping.Record) (member, *connector.Result) {
 	return m, nil
 }
 
-// hashOf returns the name of a member whose address, in lower case, it is given.
-func hashOf(email string) string {
-	sum := md5.Sum([]byte(email)) //nolint:gosec // see the import
-	return hex.EncodeToString(sum[:])
+// path is where a member of an audience is: it is named by the MD5 of the address
+// in lower case. Source: Mailchimp Marketing API, Add or update list member (read
+// 2026-11).
+func (m *member) path(list string) string {
+	sum := md5.Sum([]byte(m.email)) //nolint:gosec // see the import
+	return list + "/members/" + hex.EncodeToString(sum[:])
 }
 
 // set changes a merge field: what comes later wins. Numbers stay numbers, all
@@ -107,7 +106,7 @@ func (m *member) set(tag string, value []byte) {
 		if value = address(value); value == nil {
 			return
 		}
-	case value[0] == '-' || value[0] >= '0' && value[0] <= '9':
+	case (value[0] == '-' || value[0] >= '0' && value[0] <= '9') && len(value) <= maxMergeValue:
 	case value[0] == '"' && len(value)-2 <= maxMergeValue:
 	default:
 		text, _ := mapping.Text(value)
@@ -156,34 +155,50 @@ func address(object []byte) []byte {
 
 // addTags adds tags: an array of texts, or one text.
 func (m *member) addTags(value []byte) {
-	m.tags = slices.Clip(m.tags) // those of the settings stay as they are
+	var tags []string
 	add := func(value []byte) bool {
 		if tag, ok := mapping.Text(value); ok && !mapping.IsObject(value) && !mapping.IsArray(value) {
-			if tag = strings.TrimSpace(tag); tag != "" && !slices.Contains(m.tags, tag) {
-				m.tags = append(m.tags, tag)
+			if tag = strings.TrimSpace(tag); tag != "" {
+				tags = append(tags, tag)
 			}
 		}
 		return true
 	}
 	if mapping.IsArray(value) {
 		_ = event.Elements(value, add) // a flaw ends it: events were checked
-		return
+	} else {
+		add(value)
 	}
-	add(value)
+	m.tags = union(m.tags, tags)
 }
 
-// merge adds what a later event says of the same person.
+// union returns the tags of both, each once. It changes neither.
+func union(a, b []string) []string {
+	if len(b) == 0 {
+		return a
+	}
+	both := slices.Clip(a)
+	seen := make(map[string]bool, len(a)+len(b))
+	for _, tag := range a {
+		seen[tag] = true
+	}
+	for _, tag := range b {
+		if !seen[tag] {
+			seen[tag] = true
+			both = append(both, tag)
+		}
+	}
+	return both
+}
+
+// merge adds what a later event says of the same person. The status is that of
+// the earlier one, as if they were sent one after the other: after the first the
+// person is in the audience, and their status is not changed.
 func (m *member) merge(later *member) {
-	m.status = later.status
 	for _, f := range later.fields {
 		m.set(f.tag, f.value)
 	}
-	m.tags = slices.Clip(m.tags)
-	for _, tag := range later.tags {
-		if !slices.Contains(m.tags, tag) {
-			m.tags = append(m.tags, tag)
-		}
-	}
+	m.tags = union(m.tags, later.tags)
 }
 
 // put is the body that writes the member, whether it is there or not. It has no
@@ -211,12 +226,12 @@ func (m *member) putTags(isSyncing bool) []byte {
 	return append(dst, '}')
 }
 
-// together is the body that adds those of the members who are new.
-func together(members []member) []byte {
+// together is the body that adds those of some members who are new.
+func together(members []member, grouped []int) []byte {
 	dst := []byte(`{"members":[`)
-	for i := range members {
+	for n, i := range grouped {
 		m := &members[i]
-		if i > 0 {
+		if n > 0 {
 			dst = append(dst, ',')
 		}
 		dst = mapping.AppendText(append(dst, '{'), "email_address", m.email)

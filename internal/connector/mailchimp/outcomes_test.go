@@ -2,6 +2,7 @@ package mailchimp
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -36,6 +37,7 @@ func TestEveryAnswerHasItsOutcome(t *testing.T) {
 		{name: "taken", status: 204, event: dlv, person: dlv},
 		{name: "written", status: 200, body: `{"id":"x","status":"subscribed"}`, event: dlv, person: dlv},
 		{name: "a lost answer", event: amb, person: ret},
+		{name: "a page", status: 200, body: "<html>Please sign in", event: ath, person: ath, code: "not_mailchimp", says: "endpoint"},
 		{name: "a redirect", status: 301, event: ath, person: ath, says: "endpoint"},
 		{name: "a wrong key", status: 401, body: trouble(401, "API Key Invalid", "Your API key may be invalid, or you've attempted to access the wrong datacenter."), event: ath, person: ath, code: "api_key_invalid", says: "api_key"},
 		{name: "a wrong data centre", status: 403, body: trouble(403, "Wrong Datacenter", "The API key provided is linked to a different datacenter"), event: ath, person: ath, code: "wrong_datacenter", says: "api_key"},
@@ -186,6 +188,7 @@ func TestPeopleSentTogetherHaveOutcomesOfTheirOwn(t *testing.T) {
 	}{
 		"named by their addresses":            {says(200, added), nil, []connector.Class{connector.Delivered, connector.Delivered, connector.Permanent, connector.Retryable}, 1},
 		"an answer that says nothing of them": {says(200, `{"new_members":[]}`), says(200, `{}`), []connector.Class{connector.Delivered, connector.Delivered, connector.Delivered, connector.Delivered}, 5},
+		"a page":                              {says(200, "<html>"), nil, []connector.Class{connector.Auth, connector.Auth, connector.Auth, connector.Auth}, 1},
 		"an answer that is cut":               {says(200, `{"new_members":[{"email_addr`), says(200, `{}`), []connector.Class{connector.Delivered, connector.Delivered, connector.Delivered, connector.Delivered}, 5},
 		"a refusal of all":                    {says(400, trouble(400, "Invalid Resource", "x")), says(200, `{}`), []connector.Class{connector.Delivered, connector.Delivered, connector.Delivered, connector.Delivered}, 5},
 		"each refused":                        {says(413, ""), says(400, trouble(400, "Invalid Resource", "x")), []connector.Class{connector.Permanent, connector.Permanent, connector.Permanent, connector.Permanent}, 5},
@@ -215,11 +218,110 @@ func TestPeopleSentTogetherHaveOutcomesOfTheirOwn(t *testing.T) {
 	}
 }
 
+// What is wrong with the outcome of one in the middle: those before it have
+// theirs, those behind it wait, and nothing was sent for them.
+func TestATroubleInTheMiddleIsOfThoseWhoComeAfter(t *testing.T) {
+	t.Parallel()
+	second := (&member{email: "p2@example.com"}).path("")
+	for name, c := range map[string]struct {
+		trouble http.HandlerFunc
+		want    connector.Class
+	}{
+		"throttled":     {says(403, ""), connector.Throttled},
+		"a wrong key":   {says(401, trouble(401, "API Key Invalid", "x")), connector.Auth},
+		"unavailable":   {says(503, "<html>"), connector.Retryable},
+		"a lost answer": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, connector.Retryable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			requests, results := calls(t, []connector.Delivery{person(1), person(2), person(3), person(4)}, func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasSuffix(r.URL.Path, second) {
+					c.trouble(w, r)
+					return
+				}
+				fmt.Fprint(w, `{}`)
+			}, `"status_if_new":"subscribed"`)
+			if len(requests) != 2 {
+				t.Errorf("%d requests, want two", len(requests))
+			}
+			for i, r := range results {
+				if want := []connector.Class{connector.Delivered, c.want, c.want, c.want}[i]; r.Class != want {
+					t.Errorf("person %d: %+v, want %s", i+1, r, want)
+				}
+			}
+			if !strings.Contains(results[1].Request, "p2@") || results[2].Request != "" {
+				t.Errorf("the requests that are shown: %q, %q", results[1].Request, results[2].Request)
+			}
+		})
+	}
+}
+
+// The tags are refused after the person was written: what is known of the event
+// is that it has not done all it should.
+func TestAPersonWhoseTagsAreRefusedIsNotDelivered(t *testing.T) {
+	t.Parallel()
+	requests, results := calls(t, []connector.Delivery{person(1)}, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/tags") {
+			says(400, trouble(400, "Invalid Resource", "too many tags"))(w, r)
+			return
+		}
+		fmt.Fprint(w, `{}`)
+	}, `"tags":["customer"]`)
+	if len(requests) != 2 || results[0].Class != connector.Permanent || !strings.Contains(results[0].Message, "too many tags") {
+		t.Errorf("%+v after %d requests", results[0], len(requests))
+	}
+}
+
+// Two identify events of one address are one person. What is wrong with one of
+// them does not cost the other.
+func TestEventsThatShareAPersonAreSentApartIfItIsRefused(t *testing.T) {
+	t.Parallel()
+	of := func(data string) connector.Delivery {
+		return a(event.TypeIdentify, func(e *event.Event) { e.Data = []byte(data) })
+	}
+	two := []connector.Delivery{of(`{"plan":"pro"}`), of(`{"birthday":"someday"}`)}
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(string(body), "someday") {
+			says(400, trouble(400, "Invalid Resource", "not a birthday"))(w, r)
+			return
+		}
+		fmt.Fprint(w, `{}`)
+	}
+	conn := toHandler(t, answer, `"mapping":{"traits":{"PLAN":"/data/plan","BIRTHDAY":"/data/birthday"}}`)
+	for i, r := range conn.Send(t.Context(), conn.Plan(two).Calls[0]) {
+		if r.Class != connector.TooLarge {
+			t.Errorf("together, event %d is %s: %s", i, r.Class, r.Message)
+		}
+	}
+	for i, want := range []connector.Class{connector.Delivered, connector.Permanent} {
+		if got := conn.Send(t.Context(), conn.Plan(two[i : i+1]).Calls[0])[0]; got.Class != want {
+			t.Errorf("alone, event %d is %s: %s", i, got.Class, got.Message)
+		}
+	}
+}
+
+// The key is a secret also without the data centre at its end.
+func TestAnAnswerThatRepeatsThePartsOfTheKeyDoesNotShowThem(t *testing.T) {
+	t.Parallel()
+	secret, _, _ := strings.Cut(key, "-")
+	conn := toHandler(t, func(w http.ResponseWriter, r *http.Request) {
+		says(400, trouble(400, "Invalid Resource", "the key "+secret+" in "+r.Header.Get("Authorization")))(w, r)
+	})
+	got := conn.Send(t.Context(), conn.Plan([]connector.Delivery{a(event.TypeTrack, nil)}).Calls[0])[0]
+	if shown := fmt.Sprintf("%+v", got); strings.Contains(shown, secret) || !strings.Contains(shown, "the key ***") {
+		t.Error(shown)
+	}
+}
+
 // A person who has to wait for hours does not hold up the others.
 func TestOneWhoHasToWaitDoesNotHoldUpTheOthers(t *testing.T) {
 	t.Parallel()
 	_, results := calls(t, []connector.Delivery{person(1), person(2)}, func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/"+hashOf("p1@example.com")) {
+		if strings.HasSuffix(r.URL.Path, (&member{email: "p1@example.com"}).path("")) {
 			says(400, trouble(400, "Invalid Resource", "p1 has signed up to a lot of lists very recently"))(w, r)
 			return
 		}
@@ -241,7 +343,7 @@ func TestCheckFindsTheAudience(t *testing.T) {
 		"a double opt-in": {says(200, `{}`), says(200, `{"name":"Customers","double_optin":true}`), connector.Delivered, []string{"status_if_new to pending"}},
 		"a wrong key":     {says(401, trouble(401, "API Key Invalid", "x")), nil, connector.Auth, []string{"api_key"}},
 		"no audience":     {says(200, `{}`), says(404, notFound), connector.Auth, []string{"list_id"}},
-		"no answer":       {says(200, `{}`), says(200, `hello`), connector.Retryable, []string{"cannot be read"}},
+		"no answer":       {says(200, `{}`), says(200, `{}`), connector.Retryable, []string{"cannot be read"}},
 		"busy":            {says(200, `{}`), says(429, ""), connector.Throttled, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

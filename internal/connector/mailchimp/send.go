@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 // sendEvent sends an event. A person who is not in the audience is put there, if
 // the settings want it.
 func (c *Connector) sendEvent(ctx context.Context, h *happening) connector.Result {
-	request := httpcall.Request{Path: c.list + "/members/" + h.member.hash + "/events", Body: h.body}
+	request := httpcall.Request{Path: h.member.path(c.list) + "/events", Body: h.body}
 	x := c.api.Do(ctx, request)
 	if !isMissing(x) {
 		return c.judge(x)
@@ -52,14 +53,12 @@ func (c *Connector) missing(ctx context.Context, x *httpcall.Exchange) connector
 
 // noList says that the audience does not exist.
 func noList(x *httpcall.Exchange) connector.Result {
-	result := x.Result(connector.Permanent, "no_list", "the account has no such audience; check the setting list_id")
-	result.Class = connector.Auth // a Result of that class would name the key too
-	return result
+	return x.Result(connector.Auth, "no_list", "the account has no such audience; check the setting list_id")
 }
 
 // put writes a member, and its tags if that is wanted.
 func (c *Connector) put(ctx context.Context, m *member, withTags bool) connector.Result {
-	path := c.list + "/members/" + m.hash
+	path := m.path(c.list)
 	x := c.api.Do(ctx, httpcall.Request{Method: http.MethodPut, Path: path, Query: c.query, Body: m.put()})
 	if isMissing(x) {
 		return noList(x)
@@ -88,24 +87,30 @@ func harmless(r connector.Result) connector.Result {
 // be given a status, and people who have left would be subscribed again.)
 func (c *Connector) sendPeople(ctx context.Context, members []member) []connector.Result {
 	results := make([]connector.Result, len(members))
-	left := make([]int, len(members))
+	var left, grouped []int
 	for i := range members {
-		left[i] = i
+		if c.mayGroup(&members[i]) {
+			grouped = append(grouped, i)
+		} else {
+			left = append(left, i)
+		}
 	}
-	if len(members) >= minMembers {
-		x := c.api.Do(ctx, httpcall.Request{Path: c.list, Query: c.query, Body: together(members)})
+	if len(grouped) >= minMembers {
+		x := c.api.Do(ctx, httpcall.Request{Path: c.list, Query: c.query, Body: together(members, grouped)})
 		switch {
 		case isMissing(x):
 			return connector.All(len(members), noList(x))
-		case x.Status/100 == 2:
+		case x.Status/100 == 2 && !x.Foreign():
 			c.found()
-			left = added(x, members, results)
+			grouped = added(x, members, grouped, results)
 		case x.Status == http.StatusBadRequest, x.Status == http.StatusRequestEntityTooLarge, x.Status == http.StatusUnprocessableEntity:
 			// One of them is to blame; alone it will be named.
 		default:
 			return connector.All(len(members), harmless(c.judge(x)))
 		}
 	}
+	left = append(left, grouped...)
+	slices.Sort(left)
 	for n, i := range left {
 		results[i] = c.put(ctx, &members[i], true)
 		switch results[i].Class {
@@ -116,18 +121,27 @@ func (c *Connector) sendPeople(ctx context.Context, members []member) []connecto
 				continue // which is about this person
 			}
 		}
-		// The others would fare the same.
+		// The others would fare the same. What was sent is not theirs.
 		for _, other := range left[n+1:] {
 			results[other] = results[i]
+			results[other].Request = ""
 		}
 		break
 	}
 	return results
 }
 
+// mayGroup reports whether a member may be added together with others. Then a
+// status goes with it that Mailchimp may give to people who were archived too:
+// nobody is to be subscribed by that, or asked to subscribe. And its tags start
+// automations.
+func (c *Connector) mayGroup(m *member) bool {
+	return m.status != subscribed && m.status != pending && (len(m.tags) == 0 || !c.cfg.IsSyncing)
+}
+
 // added reads the answer to many members. It sets the results of those that were
 // added or refused and returns the others.
-func added(x *httpcall.Exchange, members []member, results []connector.Result) (left []int) {
+func added(x *httpcall.Exchange, members []member, grouped []int, results []connector.Result) (left []int) {
 	var answer struct {
 		New []struct {
 			Email string `json:"email_address"`
@@ -156,8 +170,9 @@ func added(x *httpcall.Exchange, members []member, results []connector.Result) (
 		}
 	}
 	for _, e := range answer.Errors {
-		if e.Code == "ERROR_CONTACT_EXISTS" {
-			continue
+		if text := strings.ToLower(e.Error); e.Code == "ERROR_CONTACT_EXISTS" ||
+			strings.Contains(text, "already a list member") || strings.Contains(text, inCompliance) {
+			continue // they can be changed, if not subscribed
 		}
 		p := problem{Title: "Invalid Resource", Detail: e.Error}
 		if e.Field != "" || e.Message != "" {
@@ -165,7 +180,7 @@ func added(x *httpcall.Exchange, members []member, results []connector.Result) (
 		}
 		outcomes[strings.ToLower(e.Email)] = p.result(x)
 	}
-	for i := range members {
+	for _, i := range grouped {
 		result, ok := outcomes[members[i].email]
 		if !ok {
 			left = append(left, i)

@@ -38,14 +38,23 @@ type Settings struct {
 	// UpsertBeforeEvent puts a person into the audience who is not in it when
 	// there is an event of them. Default true.
 	UpsertBeforeEvent bool `json:"upsert_before_event" doc:"an event of a person who is not in the audience puts them there first"`
+	// WithoutIdentity is what becomes of events of nobody, that is, without an
+	// address: "dead" or "drop". Default "dead".
+	WithoutIdentity string `json:"without_identity" validate:"oneof=dead drop" doc:"events without an address: dead makes dead letters, drop leaves them out"`
 	// Endpoint takes the place of https://{data centre}.api.mailchimp.com.
 	Endpoint string           `json:"endpoint" doc:"address that takes the place of https://{data centre}.api.mailchimp.com"`
 	Mapping  mapping.Settings `json:"mapping" doc:"names, identities and properties; traits gives merge fields their values, and tags and status_if_new those of a person"`
 }
 
 func defaults() Settings {
-	return Settings{StatusIfNew: "transactional", SkipMergeValidation: true, UpsertBeforeEvent: true}
+	return Settings{StatusIfNew: "transactional", SkipMergeValidation: true, UpsertBeforeEvent: true, WithoutIdentity: dead}
 }
+
+// Values of Settings.WithoutIdentity.
+const (
+	dead = "dead"
+	drop = "drop"
+)
 
 // Names in mapping.traits that are no merge fields.
 const (
@@ -53,9 +62,15 @@ const (
 	traitStatus = "status_if_new"
 )
 
+// Statuses of a person who gets mail, or a mail that asks whether they want it.
+const (
+	subscribed = "subscribed"
+	pending    = "pending"
+)
+
 // statuses are those that a person can be given.
 // Source: Mailchimp Marketing API, Add or update list member (read 2026-11).
-var statuses = []string{"subscribed", "unsubscribed", "cleaned", "pending", "transactional"}
+var statuses = []string{subscribed, "unsubscribed", "cleaned", pending, "transactional"}
 
 // Spec describes the connector.
 func Spec() connector.Spec {
@@ -76,7 +91,7 @@ const maxAnswer = 4 << 20
 func parse(raw json.RawMessage) (cfg Settings, base string, err error) {
 	cfg = defaults()
 	faults := []error{settings.Decode(raw, &cfg)}
-	_, centre, _ := cut(cfg.APIKey, '-')
+	_, centre := cut(cfg.APIKey)
 	base = "https://" + centre + ".api.mailchimp.com"
 	if cfg.APIKey != "" && cfg.Endpoint == "" && !isCentre(centre) {
 		faults = append(faults, errors.New("api_key: has no data centre at its end, such as -us19"))
@@ -95,12 +110,12 @@ func parse(raw json.RawMessage) (cfg Settings, base string, err error) {
 	return cfg, base, errors.Join(faults...)
 }
 
-// cut cuts a text around the last sep.
-func cut(s string, sep byte) (before, after string, found bool) {
-	if i := strings.LastIndexByte(s, sep); i >= 0 {
-		return s[:i], s[i+1:], true
+// cut cuts a key before its data centre, which follows the last dash.
+func cut(key string) (secret, centre string) {
+	if i := strings.LastIndexByte(key, '-'); i >= 0 {
+		return key[:i], key[i+1:]
 	}
-	return s, "", false
+	return key, ""
 }
 
 // isCentre reports whether a text is the name of a data centre, such as us19.
@@ -115,13 +130,14 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	faults := []error{err}
 	mapper, err := mapping.New(cfg.Mapping, mapping.Defaults{Page: "Viewed %s", Screen: "Viewed %s"})
 	faults = append(faults, err)
+	secret, _ := cut(cfg.APIKey)
 	// Any user name will do. Source: Mailchimp Marketing API, Fundamentals (read
 	// 2026-11).
 	basic := base64.StdEncoding.EncodeToString([]byte("sluice:" + cfg.APIKey))
 	api, err := httpcall.NewAPI(httpcall.APIConfig{
 		Base: base, Endpoint: cfg.Endpoint,
 		Header:  http.Header{"Authorization": {"Basic " + basic}, "Content-Type": {"application/json"}, "Accept": {"application/json, application/problem+json"}},
-		Secrets: []string{cfg.APIKey, basic}, Credentials: "api_key",
+		Secrets: []string{cfg.APIKey, secret, basic}, Credentials: "api_key",
 		Timeout: timeout, MaxConns: maxConnections, MaxAnswer: maxAnswer, Dial: env.Dial,
 	})
 	faults = append(faults, err)

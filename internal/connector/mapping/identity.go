@@ -40,6 +40,20 @@ func clock(e *event.Event) time.Time {
 	return time.Time{}
 }
 
+// Past returns when the event happened, and no later than it was received: where
+// that is before Time, the sender's clock is fast. Vendors that want the past
+// alone overwrite a time in the future, or refuse the event.
+func (r *Record) Past() time.Time {
+	if r.Event.ReceivedAt == "" || r.Event.Timestamp == "" {
+		return r.Time
+	}
+	received, err := time.Parse(time.RFC3339Nano, r.Event.ReceivedAt)
+	if err == nil && r.Time.After(received) {
+		return received.UTC()
+	}
+	return r.Time
+}
+
 // address says what happens to the address of the user.
 type address uint8
 

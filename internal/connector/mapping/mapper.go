@@ -15,8 +15,7 @@ import (
 
 // Mapper maps events. It is safe for concurrent use.
 type Mapper struct {
-	privacy *router.Transform
-	address address
+	filter Filter
 
 	names    names
 	unmapped string // send, drop or dead
@@ -56,7 +55,7 @@ func New(s Settings, d Defaults) (*Mapper, error) {
 	m.context.child("traits").traits = true
 
 	c.events(s, d)
-	c.privacy(s.Privacy)
+	m.filter = c.filter("mapping.privacy", s.Privacy)
 	c.identities(s, d)
 	c.fields(s, d)
 	m.properties = c.overrides("mapping.properties", s.Properties, func(name string) {
@@ -109,25 +108,6 @@ func (c *compiler) events(s Settings, d Defaults) {
 }
 
 var unmappeds = []string{"send", "drop", "dead"}
-
-// privacy compiles what is removed before all else.
-func (c *compiler) privacy(p Privacy) {
-	var faults router.Faults
-	c.m.privacy, faults = router.NewTransform(p.Drop, p.Hash, p.Salt)
-	c.routerFaults("mapping.privacy", faults)
-	if p.Salt != "" && len(p.Hash) == 0 {
-		c.fault("mapping.privacy.salt", "there is no hash that it is for")
-	}
-	switch p.IP {
-	case "", "keep":
-	case "drop":
-		c.m.address = dropAddress
-	case "truncate":
-		c.m.address = truncateAddress
-	default:
-		c.fault("mapping.privacy.ip", "must be one of keep, drop, truncate")
-	}
-}
 
 // identities compiles who did it.
 func (c *compiler) identities(s Settings, d Defaults) {
@@ -199,20 +179,8 @@ func (c *compiler) overrides(at string, set map[string]*string, mark func(name s
 func (m *Mapper) Map(e *event.Event, r *Record) *connector.Result {
 	r.reset(e, m)
 	e = &r.Event
-	if len(e.Extra) > 0 {
-		// Members that the vocabulary does not know are found below context.extra,
-		// by privacy too, as in rules.
-		folded, err := event.ParseStored(e.Append(nil))
-		if err != nil {
-			return Refuse("invalid_event", "event", err.Error())
-		}
-		*e = folded
-	}
-	if err := m.address.apply(e); err != nil {
-		return Refuse("invalid_event", "context.ip", err.Error())
-	}
-	if err := m.privacy.Apply(e); err != nil {
-		return Refuse("invalid_event", "event", err.Error())
+	if refused := m.filter.apply(e); refused != nil {
+		return refused
 	}
 	named, refused := m.rename(r)
 	if refused != nil {

@@ -130,6 +130,15 @@ func AppendText(dst []byte, name, text string) []byte {
 	return event.AppendString(dst, text)
 }
 
+// AppendObject is AppendMember with an object.
+func AppendObject(dst []byte, name string, members []Property) []byte {
+	dst = append(appendName(dst, name), '{')
+	for i := range members {
+		dst = AppendMember(dst, members[i].Name, members[i].Value)
+	}
+	return append(dst, '}')
+}
+
 func appendName(dst []byte, name string) []byte {
 	if !bytes.HasSuffix(dst, []byte("{")) {
 		dst = append(dst, ',')

@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -38,7 +39,8 @@ const (
 	MaxProperties    = 25
 	MaxPropertyName  = 24
 	MaxPropertyValue = 36
-	// MaxItems is the most items of an event.
+	// MaxItems is the most items of an event. The number is second-hand: Google's
+	// own pages do not say one.
 	MaxItems = 200
 	// MaxUserID is the characters of a user_id.
 	MaxUserID = 256
@@ -105,8 +107,12 @@ func New(o Options) (*Planner, error) {
 	if err != nil {
 		faults = append(faults, err)
 	}
-	if name := o.EventIDParameter; name != "" && (mapping.Snake(name, MaxName) != name || reserved.param(name)) {
+	switch name := o.EventIDParameter; {
+	case name == "":
+	case mapping.Snake(name, MaxName) != name || reserved.param(name):
 		faults = append(faults, errors.New("event_id_parameter: must be small letters, digits and underscores, at most 40, the first a letter, and not reserved"))
+	case isRuled(name):
+		faults = append(faults, errors.New("event_id_parameter: Google Analytics knows this parameter, it holds something else"))
 	}
 	if o.Currency != "" && !isCurrency(o.Currency) {
 		faults = append(faults, errors.New("currency: must be three capital letters, such as EUR"))
@@ -132,6 +138,7 @@ type Batch struct {
 
 // entry is one event of a Batch.
 type entry struct {
+	// body is the event up to its time.
 	body []byte
 	// at is when it happened, the zero time if that is not known.
 	at time.Time
@@ -144,9 +151,9 @@ type entry struct {
 // what was cut for those that are in the body. A body without events is nil.
 // The validation is that of the protocol: RELAXED if it is empty.
 func (b *Batch) Body(now time.Time, validation string) (body []byte, results []connector.Result) {
-	size := len(b.head) + len(validation) + 64
+	size := len(b.head) + frameSize
 	for i := range b.events {
-		size += len(b.events[i].body) + 1
+		size += len(b.events[i].body) + stampSize
 	}
 	results = make([]connector.Result, len(b.events))
 	body = append(make([]byte, 0, size), b.head...)
@@ -168,12 +175,32 @@ func (b *Batch) Body(now time.Time, validation string) (body []byte, results []c
 		if n++; n > 1 {
 			body = append(body, ',')
 		}
-		body = append(body, e.body...)
+		body = appendStamp(append(body, e.body...), e.at, now)
 	}
 	if n == 0 {
 		return nil, results
 	}
 	return append(body, "]}"...), results
+}
+
+// frameSize is room for what a request has besides its head and its events, and
+// stampSize for the time of an event and a comma.
+const (
+	frameSize = len(`,"validation_behavior":"ENFORCE_RECOMMENDATIONS","events":[]}`)
+	stampSize = len(`,"timestamp_micros":-9223372036854775808},`)
+)
+
+// appendStamp appends when an event happened, which is never in the future: the
+// clock of the sender, or of the gateway, may be fast.
+func appendStamp(dst []byte, at, now time.Time) []byte {
+	if !at.IsZero() {
+		if at.After(now) {
+			at = now
+		}
+		dst = append(dst, `,"timestamp_micros":`...)
+		dst = strconv.AppendInt(dst, at.UnixMicro(), 10)
+	}
+	return append(dst, '}')
 }
 
 // Settle gives the result of a call to those of its events that were in its
@@ -210,16 +237,16 @@ func (p *Planner) Plan(events []connector.Delivery) connector.Plan {
 		key := events[i].Event.PartitionKey()
 		c, ok := open[string(s.head)]
 		// An event joins only a call that is not before the last of its key.
-		if !ok || len(batches[c].events) == MaxEvents || sizes[c]+len(s.body)+1 > MaxBody || last[key] > c {
+		if !ok || len(batches[c].events) == MaxEvents || sizes[c]+len(s.body)+stampSize > MaxBody || last[key] > c {
 			c = len(batches)
 			b := &Batch{head: string(s.head)}
-			batches, sizes = append(batches, b), append(sizes, len(b.head)+64)
+			batches, sizes = append(batches, b), append(sizes, len(b.head)+frameSize)
 			plan.Calls = append(plan.Calls, connector.Call{Payload: b})
 			open[b.head] = c
 		}
 		last[key] = c
 		batches[c].events = append(batches[c].events, entry{bytes.Clone(s.body), at, s.note()})
-		sizes[c] += len(s.body) + 1
+		sizes[c] += len(s.body) + stampSize
 		plan.Calls[c].Events = append(plan.Calls[c].Events, i)
 	}
 	return plan
@@ -238,26 +265,26 @@ func (p *Planner) event(s *scratch, e *event.Event) (at time.Time, refused *conn
 	if refused := p.user(s, r); refused != nil {
 		return at, refused
 	}
-	if refused := p.what(s, r, at); refused != nil {
+	if refused := p.what(s, r); refused != nil {
 		return at, refused
 	}
-	if len(s.head)+len(s.body)+64 > MaxBody {
-		return at, mapping.Refuse("too_large", "data", fmt.Sprintf("the event makes a request of %d bytes, and less than 130,000 are allowed", len(s.head)+len(s.body)))
+	if size := len(s.head) + frameSize + len(s.body) + stampSize; size > MaxBody {
+		return at, mapping.Refuse("too_large", "data", fmt.Sprintf("the event makes a request of %d bytes, and less than 130,000 are allowed", size))
 	}
 	return at, nil
 }
 
-// clock returns when the event happened, no later than it was received.
+// clock returns when the event happened, no later than it was received: the past
+// alone is allowed.
 func clock(r *mapping.Record) (at time.Time, refused *connector.Result) {
-	at = r.Time
 	received, err := time.Parse(time.RFC3339Nano, r.Event.ReceivedAt)
 	switch {
-	case at.IsZero() || err != nil:
-		return at, nil
-	case received.Sub(at) > MaxAge:
+	case r.Time.IsZero() || err != nil:
+		return r.Time, nil
+	case received.Sub(r.Time) > MaxAge:
 		return at, mapping.Refuse("too_old", "timestamp", "Google Analytics takes no event that happened more than 72 hours ago, and this one had when it was received")
-	case at.After(received):
-		return received.UTC(), nil // the past alone is allowed: the sender's clock is fast
+	case r.Time.After(received):
+		return received.UTC(), nil
 	}
-	return at, nil
+	return r.Time, nil
 }

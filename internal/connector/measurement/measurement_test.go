@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -389,6 +388,43 @@ func TestWhatBecomesTooOldWhileItWaitsIsNotSent(t *testing.T) {
 	}
 }
 
+// What has no received_at, or one by a clock that is fast, is not sent as from the
+// future, which Google Analytics does not take.
+func TestNoEventIsFromTheFuture(t *testing.T) {
+	t.Parallel()
+	for name, d := range map[string]connector.Delivery{
+		"nobody knows when it was received": stored(func(e *event.Event) { e.Timestamp, e.ReceivedAt = "9999-12-31T23:59:59Z", "" }),
+		"our clock is fast":                 stored(func(e *event.Event) { e.Timestamp, e.ReceivedAt = "", "2026-11-23T12:00:05Z" }),
+		"both are fast":                     stored(func(e *event.Event) { e.Timestamp, e.ReceivedAt = "2026-11-24T12:00:00Z", "2026-11-23T12:00:05Z" }),
+	} {
+		body, result := one(t, planner(t, nil), d)
+		if want := fmt.Sprintf(`"timestamp_micros":%d}`, noon.UnixMicro()); result.Class != connector.Delivered || !strings.Contains(body, want) {
+			t.Errorf("%s: %+v, %s", name, result, body)
+		}
+	}
+}
+
+// Pages and screens have their name for a title, unless it says nothing.
+func TestTitles(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		kind, name, data string
+		want             string
+	}{
+		{event.TypePage, "Pricing", `{}`, `"page_title":"Pricing"`},
+		{event.TypePage, "Pricing", `{"title":"Our prices"}`, `"page_title":"Our prices"`},
+		{event.TypePage, "page", `{}`, ""},
+		{event.TypeScreen, "Cart", `{}`, `"screen_name":"Cart"`},
+		{event.TypeScreen, "screen", `{"screen_name":"Basket"}`, `"screen_name":"Basket"`},
+		{event.TypeScreen, "screen", `{}`, ""},
+	} {
+		body, _ := one(t, planner(t, nil), stored(func(e *event.Event) { e.Type, e.Name, e.Data = tt.kind, tt.name, []byte(tt.data) }))
+		if !strings.Contains(body, tt.want) || strings.Contains(body, "page_title") != strings.Contains(tt.want, "page_title") || strings.Contains(body, "screen_name") != strings.Contains(tt.want, "screen_name") {
+			t.Errorf("%+v: %s", tt, body)
+		}
+	}
+}
+
 func TestCallsHoldOneUserEachAndKeepTheOrderOfKeys(t *testing.T) {
 	t.Parallel()
 	user := func(user, anonymous string) connector.Delivery {
@@ -439,10 +475,11 @@ func heavy(n int) string {
 func TestSettingsNameTheirFaults(t *testing.T) {
 	t.Parallel()
 	for want, o := range map[string]Options{
-		"event_id_parameter":  {EventIDParameter: "Event-ID"},
-		"event_id_parameter:": {EventIDParameter: "ga_event"},
-		"currency":            {Currency: "euro"},
-		"mapping":             {Mapping: mapping.Settings{Properties: map[string]*string{"x": new(string)}}},
+		"event_id_parameter":                         {EventIDParameter: "Event-ID"},
+		"event_id_parameter:":                        {EventIDParameter: "ga_event"},
+		"event_id_parameter: Google Analytics knows": {EventIDParameter: "engagement_time_msec"},
+		"currency": {Currency: "euro"},
+		"mapping":  {Mapping: mapping.Settings{Properties: map[string]*string{"x": new(string)}}},
 	} {
 		if _, err := New(o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
@@ -577,15 +614,7 @@ func BenchmarkPlan(b *testing.B) {
 		{"shop", shop(250)},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
-			p := planner(b, nil)
-			b.ReportAllocs()
-			before := cpuTime(b)
-			for b.Loop() {
-				if plan := p.Plan(bb.events); len(plan.Done) > 0 {
-					b.Fatal(plan.Done)
-				}
-			}
-			b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/float64(b.N*len(bb.events)), "cpu-ns/event")
+			connectortest.BenchmarkPlan(b, bb.events, planner(b, nil).Plan)
 		})
 	}
 }
@@ -624,15 +653,4 @@ func TestReservedParametersBeginWithAReservedPrefix(t *testing.T) {
 			t.Errorf("%s is not reserved", name)
 		}
 	}
-}
-
-// cpuTime is what this process has used of the processors: on a machine that is
-// busy with other things it says more than the clock.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

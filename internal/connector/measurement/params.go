@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/eventsluice/sluice/internal/connector"
@@ -30,6 +29,15 @@ const (
 	// wants a currency with a value.
 	paramOtherValue = "event_value"
 )
+
+// isRuled reports the parameters that are written whatever others there are.
+func isRuled(name string) bool {
+	switch name {
+	case paramSession, paramEngagement, paramLocation, paramReferrer, paramTitle, paramScreen, paramValue, paramCurrency, paramItems:
+		return true
+	}
+	return false
+}
 
 // Events that have a name of Google Analytics by their type.
 const (
@@ -170,8 +178,8 @@ func validName(name string, limit int) bool {
 	return true
 }
 
-// what writes the event itself.
-func (p *Planner) what(s *scratch, r *mapping.Record, at time.Time) *connector.Result {
+// what writes the event itself, up to its time.
+func (p *Planner) what(s *scratch, r *mapping.Record) *connector.Result {
 	name, refused := p.name(r)
 	if refused != nil {
 		return refused
@@ -197,7 +205,7 @@ func (p *Planner) what(s *scratch, r *mapping.Record, at time.Time) *connector.R
 	s.body = append(s.body, `,"params":{`...)
 	if p.o.EventIDParameter != "" {
 		s.add(p.o.EventIDParameter)
-		s.body = mapping.AppendText(s.body, p.o.EventIDParameter, eventID(r.Event.ID))
+		s.body = mapping.AppendText(s.body, p.o.EventIDParameter, EventID(r.Event.ID))
 	}
 	s.session()
 	p.page(s, r)
@@ -216,17 +224,12 @@ func (p *Planner) what(s *scratch, r *mapping.Record, at time.Time) *connector.R
 		}
 	}
 	s.body = append(s.body, '}')
-	if !at.IsZero() {
-		s.body = append(s.body, `,"timestamp_micros":`...)
-		s.body = strconv.AppendInt(s.body, at.UnixMicro(), 10)
-	}
-	s.body = append(s.body, '}')
 	return nil
 }
 
-// eventID returns an event's id as the value of a parameter: a long one is
+// EventID returns an event's id as the value of a parameter: a long one is
 // replaced by its hash, which is as good for finding repetitions.
-func eventID(id string) string {
+func EventID(id string) string {
 	if len(id) <= MaxValue || utf8.RuneCountInString(id) <= MaxValue {
 		return id
 	}
@@ -382,7 +385,7 @@ func whole(text []byte) bool {
 }
 
 // page writes where the user is. Pages and screens have their event's name for a
-// title if they have no other.
+// title if they have no other. An event whose name is its type has none.
 func (p *Planner) page(s *scratch, r *mapping.Record) {
 	for _, at := range [...]struct {
 		name  string
@@ -394,18 +397,21 @@ func (p *Planner) page(s *scratch, r *mapping.Record) {
 			if s.text(value, at.limit, true) {
 				s.shorten(at.name)
 			}
-		} else if at.name == paramTitle && r.Event.Type == event.TypePage && r.Event.Name != "" {
+		} else if at.name == paramTitle && r.Event.Type == event.TypePage && Named(&r.Event) {
 			s.title(paramTitle, r.Event.Name, at.limit)
 		}
 	}
-	if r.Event.Type == event.TypeScreen && r.Event.Name != "" {
+	if r.Event.Type == event.TypeScreen {
 		if value := s.take(paramScreen); value != nil {
 			p.put(s, paramScreen, value, MaxValue)
-		} else {
+		} else if Named(&r.Event) {
 			s.title(paramScreen, r.Event.Name, MaxValue)
 		}
 	}
 }
+
+// Named reports whether the name of a page or screen says which.
+func Named(e *event.Event) bool { return e.Name != "" && e.Name != e.Type }
 
 func (s *scratch) title(name, text string, limit int) {
 	s.add(name)

@@ -114,30 +114,39 @@ func (c *Connector) encode(dst []byte, to resource, r *mapping.Record) (item []b
 	return item, said, done
 }
 
-// event appends an element of Import Events.
+// nobody says that an id was left out.
+func nobody(name, id string) note {
+	return note{code: "identity", text: fmt.Sprintf("%s: %q is a value that Mixpanel refuses; the event was sent without it", name, id)}
+}
+
+// event appends an element of Import Events. Of somebody who is known by a device
+// alone distinct_id is what Mixpanel makes of $device_id: only that becomes the
+// user's by the first event that has both.
+// Source: Mixpanel, Identifying Users (Simplified) (read 2026-11).
 func (c *Connector) event(dst []byte, r *mapping.Record) (item []byte, said note, done *connector.Result) {
 	at, done := moment(r)
 	if done != nil {
 		return dst, said, done
 	}
 	user, device := r.UserID, r.AnonymousID
-	for _, id := range [...]struct {
-		name  string
-		value *string
-	}{{"anonymous_id", &device}, {"user_id", &user}} {
-		if refused(*id.value) {
-			said = note{code: "identity", text: fmt.Sprintf("%s: %q is a value that Mixpanel refuses; the event was sent without it", id.name, *id.value)}
-			*id.value = ""
-		}
+	if refused(device) {
+		said, device = nobody("anonymous_id", device), ""
 	}
-	distinct := user
-	if distinct == "" {
-		distinct = device
+	if refused(user) {
+		said, user = nobody("user_id", user), ""
 	}
 	dst = mapping.AppendText(append(dst, '{'), "event", r.Name)
 	dst = append(dst, `,"properties":{"time":`...)
 	dst = strconv.AppendInt(dst, at.UnixMilli(), 10)
-	dst = mapping.AppendText(dst, "distinct_id", distinct)
+	dst = append(dst, `,"distinct_id":`...)
+	if user == "" && device != "" {
+		dst = append(dst, `"$device`...)
+		at := len(dst)
+		dst = event.AppendString(dst, device)
+		dst[at] = ':' // where its quotation mark was
+	} else {
+		dst = event.AppendString(dst, user)
+	}
 	n := 4 + len(r.Properties) // time, distinct_id, $insert_id, ip
 	if user != "" {
 		dst = mapping.AppendText(dst, "$user_id", user)
@@ -167,16 +176,10 @@ func (c *Connector) event(dst []byte, r *mapping.Record) (item []byte, said note
 	return append(dst, "}}"...), said, nil
 }
 
-// moment returns when an event happened: not later than it was received. A time
-// in the future Mixpanel overwrites with its own clock, or refuses, and with it
-// would go what it knows the event by.
+// moment returns when an event happened. A time in the future Mixpanel overwrites
+// with its own clock, or refuses, and with it would go what it knows the event by.
 func moment(r *mapping.Record) (time.Time, *connector.Result) {
-	at := r.Time
-	if r.Event.Timestamp != "" && r.Event.ReceivedAt != "" {
-		if received, err := time.Parse(time.RFC3339Nano, r.Event.ReceivedAt); err == nil && at.After(received) {
-			at = received
-		}
-	}
+	at := r.Past()
 	switch {
 	case at.IsZero():
 		return at, mapping.Refuse("no_time", "timestamp", "is missing or no time, and there is no received_at")
@@ -287,9 +290,7 @@ func shape(value []byte) (code, rule string) {
 func (c *Connector) profile(dst []byte, r *mapping.Record) ([]byte, *connector.Result) {
 	id, prefix := r.UserID, ""
 	if id == "" || refused(id) {
-		// Under Simplified ID Merge the id of somebody who is known by a device
-		// alone. Source: Mixpanel, Identifying Users (Simplified) (read 2026-11).
-		id, prefix = r.AnonymousID, "$device:"
+		id, prefix = r.AnonymousID, "$device:" // as of events
 	}
 	switch {
 	case id == "" || refused(id):
@@ -351,9 +352,10 @@ var groupIDs = []string{"/data/group_id", "/data/groupId", "/context/groupId", "
 
 // group appends an element of /groups.
 func (c *Connector) group(dst []byte, r *mapping.Record) ([]byte, *connector.Result) {
-	id, _ := mapping.Text(r.Extra[0].Value)
-	if id == "" {
-		return dst, mapping.Refuse("no_group_id", "data.group_id", "is missing, and so is context.groupId")
+	value := r.Extra[0].Value
+	id, _ := mapping.Text(value)
+	if id == "" || mapping.IsObject(value) || mapping.IsArray(value) {
+		return dst, mapping.Refuse("no_group_id", "data.group_id", "is missing or no text and no number, and so is context.groupId")
 	}
 	dst = append(append(dst, `{"$token":`...), c.token...)
 	dst = mapping.AppendText(dst, "$group_key", c.cfg.GroupKey)
@@ -373,5 +375,3 @@ func (c *Connector) group(dst []byte, r *mapping.Record) ([]byte, *connector.Res
 	}
 	return append(dst, "}}"...), nil
 }
-
-func quoted(text string) []byte { return event.AppendString(nil, text) }

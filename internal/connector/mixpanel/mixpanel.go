@@ -33,9 +33,9 @@ const (
 
 // Connector delivers to one project.
 type Connector struct {
+	httpcall.Vendor
 	cfg         Config
 	mapper      *mapping.Mapper
-	api         *httpcall.API
 	token       []byte // in JSON
 	importQuery url.Values
 }
@@ -55,23 +55,6 @@ func Spec() connector.Spec {
 		Limits: "2,000 events and 2 MB a call, 20 calls at once, about 30,000 events/s per project",
 		New:    New,
 	}
-}
-
-// Kind implements connector.Connector.
-func (c *Connector) Kind() string { return Kind }
-
-// Version implements connector.Connector.
-func (c *Connector) Version() string { return version }
-
-// Limits implements connector.Connector.
-func (c *Connector) Limits() connector.Limits {
-	return connector.Limits{MaxEvents: maxEvents, MaxConcurrency: maxConcurrency, Dedups: true}
-}
-
-// Close implements connector.Connector.
-func (c *Connector) Close() error {
-	c.api.Close()
-	return nil
 }
 
 // resource is what a call is made to.
@@ -201,7 +184,7 @@ func (p *planner) open(to resource, left, size int) {
 		}
 	}
 	c := call{batch: &batch{to: to}}
-	if to == events { // most of what comes
+	if to == events && len(p.calls) == 0 { // most of what comes, as a rule in one call
 		c.events = make([]int, 0, left)
 		c.batch.body = make([]byte, 0, min(maxBody, left*(size+size/8)+2))
 	}
@@ -237,7 +220,7 @@ func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.R
 	if b.to == events {
 		query = c.importQuery
 	}
-	x := c.api.Do(ctx, httpcall.Request{Path: paths[b.to], Query: query, Body: b.body, Gzip: true})
+	x := c.API.Do(ctx, httpcall.Request{Path: paths[b.to], Query: query, Body: b.body, Gzip: true})
 	results := outcome(x, b, len(call.Events))
 	for _, n := range b.notes {
 		if r := &results[n.element]; r.Class == connector.Delivered {
@@ -249,7 +232,7 @@ func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.R
 
 // Check implements connector.Checker. It imports an empty batch.
 func (c *Connector) Check(ctx context.Context) connector.Result {
-	x := c.api.Do(ctx, httpcall.Request{Path: paths[events], Query: c.importQuery, Body: []byte("[]")})
+	x := c.API.Do(ctx, httpcall.Request{Path: paths[events], Query: c.importQuery, Body: []byte("[]")})
 	switch {
 	case x.Err == nil && (x.Status == http.StatusOK || x.Status == http.StatusBadRequest):
 		text := fmt.Sprintf("Mixpanel takes the credentials for events: it answered an empty batch with %d", x.Status)

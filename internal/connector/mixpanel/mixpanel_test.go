@@ -97,3 +97,8 @@ func open(t testing.TB, settings string) *Connector {
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn.(*Connector)
 }
+
+func TestTheExampleInTheREADMEIsRight(t *testing.T) {
+	t.Parallel()
+	connectortest.Example(t, New, `{"token":"`+token+`","endpoint":"http://127.0.0.1:9"}`)
+}

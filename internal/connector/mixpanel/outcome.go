@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
@@ -22,7 +23,8 @@ type answer struct {
 	Error string
 	// Failed are the elements that were refused.
 	Failed []failure
-	// Imported is how many were taken, -1 if that is not said.
+	// Imported is how many were taken. Of a call that Mixpanel has taken none of, it
+	// may not be said.
 	Imported int
 }
 
@@ -38,7 +40,7 @@ type failure struct {
 // /groups with verbose=1, and the "1" or "0" of these without it. What it cannot
 // read has said nothing.
 func decode(body []byte) answer {
-	a := answer{Imported: -1}
+	var a answer
 	switch body = bytes.TrimSpace(body); {
 	case len(body) == 0:
 		return a
@@ -70,7 +72,7 @@ func decode(body []byte) answer {
 	}
 	for _, count := range [...]*int{said.Good, said.Imported} {
 		if count != nil {
-			a.Imported = max(-1, *count)
+			a.Imported = *count
 		}
 	}
 	for _, f := range said.Failed {
@@ -123,21 +125,28 @@ func outcome(x *httpcall.Exchange, b *batch, n int) []connector.Result {
 }
 
 // refusals returns the results of a call of which something was refused: the
-// elements that the answer names are, and the others were taken. If it names
-// none, or took less than it should have, those without a result are sent again
-// in halves, so that after a few calls what is wrong is alone. That is class
-// too_large, whatever the size: it costs no attempt, and an event that is alone
-// becomes a dead letter.
+// elements that the answer names are, and the others were taken, if it says that
+// so many were. If it names none, or took less than it should have, those without
+// a result are sent again in halves, so that after a few calls what is wrong is
+// alone. That is class too_large, whatever the size: it costs no attempt, and an
+// event that is alone becomes a dead letter.
 func refusals(x *httpcall.Exchange, b *batch, n int, said answer) []connector.Result {
 	results := make([]connector.Result, n)
 	seen := make(map[failure]connector.Result) // excerpts are dear, and most failures alike
 	named := 0
+	var byID map[string]int // made if there is need
 	for _, f := range said.Failed {
 		i := f.Index
 		if i < 0 || i >= n {
-			i = b.find(f.ID)
+			if byID == nil {
+				byID = b.ids()
+			}
+			var ok bool
+			if i, ok = byID[f.ID]; !ok {
+				continue
+			}
 		}
-		if i < 0 || i >= n || results[i].Class == connector.Permanent {
+		if i >= n || results[i].Class == connector.Permanent {
 			continue
 		}
 		kind := failure{Field: f.Field, Message: f.Message}
@@ -150,7 +159,7 @@ func refusals(x *httpcall.Exchange, b *batch, n int, said answer) []connector.Re
 		named++
 	}
 	rest := connector.Result{Class: connector.Delivered, Status: x.Status}
-	if took := said.Imported; named == 0 || took >= 0 && took < n-named {
+	if named == 0 || said.Imported < n-named {
 		rest = x.Result(connector.TooLarge, "batch_refused", said.text())
 		if n == 1 {
 			rest = x.Result(connector.Permanent, "refused", said.text())
@@ -181,20 +190,19 @@ func (a *answer) text() string {
 	return "the call is refused, and the answer does not say which event is meant"
 }
 
-// find returns the element with a $insert_id, or -1.
-func (b *batch) find(id string) int {
+// ids returns the elements by their $insert_id.
+func (b *batch) ids() map[string]int {
 	var elements []struct {
 		Properties struct {
 			InsertID string `json:"$insert_id"`
 		} `json:"properties"`
 	}
-	if id == "" || json.Unmarshal(b.body, &elements) != nil {
-		return -1
-	}
-	for i := range elements {
-		if elements[i].Properties.InsertID == id {
-			return i
+	_ = json.Unmarshal(b.body, &elements) // profiles have none
+	ids := make(map[string]int, len(elements))
+	for i := range slices.Backward(elements) { // of two the first
+		if id := elements[i].Properties.InsertID; id != "" {
+			ids[id] = i
 		}
 	}
-	return -1
+	return ids
 }

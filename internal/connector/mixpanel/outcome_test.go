@@ -2,7 +2,6 @@ package mixpanel
 
 import (
 	"compress/gzip"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,9 +12,9 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/connectortest"
 	"github.com/eventsluice/sluice/internal/connector/httpcall"
 	"github.com/eventsluice/sluice/internal/event"
-	"github.com/eventsluice/sluice/internal/simulator"
 )
 
 // What each answer means for each of the three events of a call.
@@ -51,9 +50,13 @@ func TestOutcomes(t *testing.T) {
 			body: `{"code":400,"failed_records":[{"index":0,"insert_id":"e0","field":"properties.a","message":"m"},{"index":2,"insert_id":"e2","field":"properties.b","message":"n"}],"num_records_imported":1,"status":"Bad Request"}`,
 		},
 		{name: "by id alone", status: 400, body: `{"failed_records":[{"$insert_id":"e2","field":"event","message":"m"}],"num_records_imported":2}`, want: []connector.Class{delivered, delivered, permanent}, code: "event", message: "m"},
-		{name: "by an index that there is not, with the id", status: 400, body: `{"failed_records":[{"index":99,"insert_id":"e0","field":"event"}]}`, want: []connector.Class{permanent, delivered, delivered}, code: "event", message: "event is refused"},
+		{name: "by an index that there is not, with the id", status: 400, body: `{"failed_records":[{"index":99,"insert_id":"e0","field":"event"}],"num_records_imported":2}`, want: []connector.Class{permanent, delivered, delivered}, code: "event", message: "event is refused"},
 		{name: "one twice", status: 400, body: `{"failed_records":[{"index":0,"field":"a"},{"index":0,"field":"b"}],"num_records_imported":2}`, want: []connector.Class{permanent, delivered, delivered}, code: "a"},
 		{name: "fewer were taken than are left", status: 400, body: `{"failed_records":[{"index":0,"field":"a","message":"m"}],"num_records_imported":1}`, want: []connector.Class{permanent, tooLarge, tooLarge}, code: "a", message: "m"},
+		// The count is there if some were taken: "we will ingest them and return their count".
+		{name: "some, and none was taken", status: 400, body: `{"code":400,"failed_records":[{"index":1,"insert_id":"e1","field":"a","message":"m"}],"status":"Bad Request"}`, want: []connector.Class{tooLarge, permanent, tooLarge}, code: "batch_refused", message: "the call is refused"},
+		{name: "an answer that ends too early", status: 400, body: `{"code":400,"num_records_imported":2,"failed_records":[{"index":1,"insert_id":"e1","fie`, want: all(tooLarge), code: "batch_refused"},
+		{name: "a page", status: 400, body: `<html><title>400</title>`, want: all(tooLarge), code: "batch_refused"},
 		{name: "none of ours", status: 400, body: `{"failed_records":[{"index":7,"insert_id":"x","field":"a","message":"m"}],"error":"some"}`, want: all(tooLarge), code: "batch_refused", message: "some"},
 		{name: "400 that names nobody", status: 400, body: `{"code":400,"error":"invalid json","status":"Bad Request"}`, want: all(tooLarge), code: "batch_refused", message: "invalid json"},
 		{name: "400 without a word", status: 400, want: all(tooLarge), code: "batch_refused", message: "the call is refused"},
@@ -119,7 +122,7 @@ func callOf(t testing.TB, c *Connector, to resource, n int) connector.Call {
 			ID: fmt.Sprintf("e%d", i), Type: kind, Name: kind, UserID: "u1", Timestamp: "2026-11-23T10:00:00Z", Data: []byte(`{"group_id":"g1","plan":"pro"}`),
 		})
 	}
-	plan := c.Plan(deliveries(es...))
+	plan := c.Plan(connectortest.Deliveries(es...))
 	if len(plan.Calls) != 1 || len(plan.Done) > 0 {
 		t.Fatalf("%+v", plan)
 	}
@@ -164,7 +167,7 @@ func TestUnnamedRefusalsEnd(t *testing.T) {
 			}
 		}
 	}
-	deliver(deliveries(es...))
+	deliver(connectortest.Deliveries(es...))
 	if taken != 7 || strings.Join(dead, ",") != "e3 refused" || calls != 7 {
 		t.Errorf("%d taken by %d calls, dead %v", taken, calls, dead)
 	}
@@ -217,25 +220,6 @@ func unpack(t testing.TB, req *http.Request) []byte {
 	return body
 }
 
-// exchange returns a call and its answer, without a server.
-func exchange(t testing.TB, status int, body []byte) *httpcall.Exchange {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(cancel)
-	api, err := httpcall.NewAPI(httpcall.APIConfig{
-		Base: "http://127.0.0.1:9", Credentials: "token", MaxAnswer: maxAnswer,
-		Dial: simulator.Dial(ctx, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(status)
-			_, _ = w.Write(body) // a 204 has none
-		})),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer api.Close()
-	return api.Do(ctx, httpcall.Request{Path: "/import"})
-}
-
 func TestSettingsAreChecked(t *testing.T) {
 	t.Parallel()
 	for settings, want := range map[string]string{
@@ -271,7 +255,7 @@ func TestProfilesNeedTheToken(t *testing.T) {
 	of := func(kind string) event.Event {
 		return event.Event{ID: "e", Type: kind, Name: kind, UserID: "u", Timestamp: "2026-11-23T10:00:00Z", Data: []byte(`{"group_id":"g","a":1}`)}
 	}
-	plan := conn.Plan(deliveries(of(event.TypeTrack), of(event.TypeIdentify), of(event.TypeGroup)))
+	plan := conn.Plan(connectortest.Deliveries(of(event.TypeTrack), of(event.TypeIdentify), of(event.TypeGroup)))
 	if len(plan.Calls) != 1 || len(plan.Done) != 2 {
 		t.Fatalf("%+v", plan)
 	}
@@ -306,7 +290,7 @@ func FuzzOutcome(f *testing.F) {
 		}
 		count := 1 + int(n%7)
 		b := callOf(t, conn, resource(to%3), count).Payload.(*batch)
-		x := exchange(t, status, body)
+		x := connectortest.Answered(t, status, body)
 		results := outcome(x, b, count)
 		if len(results) != count {
 			t.Fatalf("%d results for %d events", len(results), count)

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -15,15 +16,6 @@ import (
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/simulator"
 )
-
-// deliveries returns what the runner would hand over.
-func deliveries(events ...event.Event) []connector.Delivery {
-	ds := make([]connector.Delivery, len(events))
-	for i, e := range events {
-		ds[i] = connector.Delivery{Event: e, Raw: e.Append(nil), Attempt: 1}
-	}
-	return ds
-}
 
 // shop returns an event as an SDK in a web shop sends it.
 func shop(change func(e *event.Event)) event.Event {
@@ -121,7 +113,7 @@ func TestRequests(t *testing.T) {
 				got = append(got, connectortest.RequestText(t, req))
 				fmt.Fprint(w, `{"code":200,"num_records_imported":1,"status":"OK"}`)
 			})
-			plan := conn.Plan(deliveries(c.events...))
+			plan := conn.Plan(connectortest.Deliveries(c.events...))
 			if len(plan.Done) > 0 {
 				t.Fatalf("%+v", plan.Done)
 			}
@@ -187,6 +179,7 @@ func TestBadInput(t *testing.T) {
 			body: `{"time":1795428000000,"distinct_id":"","$insert_id":"` + hashed("shard-0.49.1") + `","ip":0,"a":1}`},
 		{name: "an alias", event: with(func(e *event.Event) { e.Type = event.TypeAlias }), code: "alias"},
 		{name: "a group without group_key", event: with(func(e *event.Event) { e.Type = event.TypeGroup }), code: "no_group_key"},
+		{name: "a device with a quotation mark", event: with(func(e *event.Event) { e.UserID, e.AnonymousID = "", `a"1` }), body: `"distinct_id":"$device:a\"1","$device_id":"a\"1","$insert_id"`},
 		{name: "identify of nobody", event: with(func(e *event.Event) { e.Type, e.UserID, e.Data = event.TypeIdentify, "", []byte(`{"plan":"pro"}`) }), code: "no_identity", message: "user_id: "},
 		{name: "identify of undefined", event: with(func(e *event.Event) {
 			e.Type, e.UserID, e.Data = event.TypeIdentify, "undefined", []byte(`{"plan":"pro"}`)
@@ -196,7 +189,7 @@ func TestBadInput(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			conn := open(t, `{"token":"`+token+`"}`)
-			plan := conn.Plan(deliveries(c.event))
+			plan := conn.Plan(connectortest.Deliveries(c.event))
 			if c.code != "" {
 				if len(plan.Done) != 1 || len(plan.Calls) != 0 {
 					t.Fatalf("%d calls, done %+v", len(plan.Calls), plan.Done)
@@ -234,12 +227,12 @@ func TestRefusedIdentities(t *testing.T) {
 		fmt.Fprint(w, `{"code":200,"num_records_imported":1,"status":"OK"}`)
 	})
 	for _, c := range []struct{ user, device, want, message string }{
-		{"undefined", "a1", `"distinct_id":"a1","$device_id":"a1","$insert_id"`, `user_id: "undefined"`},
+		{"undefined", "a1", `"distinct_id":"$device:a1","$device_id":"a1","$insert_id"`, `user_id: "undefined"`},
 		{"u1", "null", `"distinct_id":"u1","$user_id":"u1","$insert_id"`, `anonymous_id: "null"`},
 		{"0", "00000000-0000-0000-0000-000000000000", `"distinct_id":"","$insert_id"`, `user_id: "0"`},
 		{"Anonymous", "-2", `"distinct_id":"Anonymous","$user_id":"Anonymous","$device_id":"-2"`, ""},
 	} {
-		call := conn.Plan(deliveries(shop(func(e *event.Event) { e.UserID, e.AnonymousID = c.user, c.device }))).Calls[0]
+		call := conn.Plan(connectortest.Deliveries(shop(func(e *event.Event) { e.UserID, e.AnonymousID = c.user, c.device }))).Calls[0]
 		if body := string(call.Payload.(*batch).body); !strings.Contains(body, c.want) {
 			t.Errorf("sent %s, want %s", body, c.want)
 		}
@@ -282,6 +275,43 @@ func TestInsertIDsAreStableAndFit(t *testing.T) {
 	}
 }
 
+// A user whose events and profile alternate makes many calls of few events: their
+// memory is what they hold.
+func TestManySmallCallsTakeLittleMemory(t *testing.T) {
+	conn := open(t, `{"token":"`+token+`"}`)
+	ds := make([]connector.Delivery, maxEvents)
+	for i := range ds {
+		ds[i] = connectortest.Deliveries(shop(func(e *event.Event) { e.Type = []string{event.TypeTrack, event.TypeIdentify}[i%2] }))[0]
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	plan := conn.Plan(ds)
+	runtime.ReadMemStats(&after)
+	if n := len(plan.Calls); n != maxEvents {
+		t.Fatalf("%d calls", n)
+	}
+	if taken := (after.TotalAlloc - before.TotalAlloc) >> 20; taken > 20 {
+		t.Errorf("a plan of %d events takes %d MiB", maxEvents, taken)
+	}
+}
+
+func TestGroupsNeedAnID(t *testing.T) {
+	t.Parallel()
+	conn := open(t, `{"token":"`+token+`","group_key":"company"}`)
+	for id, want := range map[string]string{`"g1"`: `"$group_id":"g1"`, `17`: `"$group_id":"17"`, `""`: "", `null`: "", `{"a":1}`: "", `["g1"]`: ""} {
+		plan := conn.Plan(connectortest.Deliveries(shop(func(e *event.Event) {
+			e.Type, e.Data, e.Context = event.TypeGroup, []byte(`{"group_id":`+id+`,"plan":"pro"}`), nil
+		})))
+		if want == "" {
+			if len(plan.Done) != 1 || plan.Done[0].Result.Code != "no_group_id" || plan.Done[0].Result.Class != connector.Permanent {
+				t.Errorf("%s: %+v", id, plan)
+			}
+		} else if len(plan.Calls) != 1 || !strings.Contains(string(plan.Calls[0].Payload.(*batch).body), want) {
+			t.Errorf("%s: %+v", id, plan)
+		}
+	}
+}
+
 // Calls alternate only where one user needs it.
 func TestCallsKeepTheOrderOfEachUser(t *testing.T) {
 	t.Parallel()
@@ -318,7 +348,7 @@ func TestCallsKeepTheOrderOfEachUser(t *testing.T) {
 			for i := range c.n {
 				events = append(events, of(c.types(i)))
 			}
-			ds := deliveries(events...)
+			ds := connectortest.Deliveries(events...)
 			var to []string
 			for _, call := range checkOrder(t, ds, conn.Plan(ds)) {
 				to = append(to, paths[call.Payload.(*batch).to])
@@ -373,7 +403,7 @@ func TestCallsAreWithinTheLimits(t *testing.T) {
 		})
 		events = append(events, e)
 	}
-	ds := deliveries(events...)
+	ds := connectortest.Deliveries(events...)
 	if calls := checkOrder(t, ds, conn.Plan(ds)); len(calls) < 4 {
 		t.Errorf("%d calls", len(calls))
 	}
@@ -382,7 +412,7 @@ func TestCallsAreWithinTheLimits(t *testing.T) {
 	for i := range events {
 		events[i] = event.Event{ID: fmt.Sprint(i), Type: event.TypeTrack, Name: "n", UserID: "u", Timestamp: "2026-11-23T10:00:00Z"}
 	}
-	ds = deliveries(events...)
+	ds = connectortest.Deliveries(events...)
 	calls := checkOrder(t, ds, conn.Plan(ds))
 	if len(calls) != 2 || len(calls[0].Events) != maxEvents {
 		t.Errorf("%d calls, the first of %d events", len(calls), len(calls[0].Events))
@@ -408,7 +438,7 @@ func TestPlannedBodiesFitTheSchema(t *testing.T) {
 		events = append(events, randomEvent(random))
 	}
 	sent, classes := 0, map[connector.Class]int{}
-	for chunk := range slices.Chunk(deliveries(events...), 500) {
+	for chunk := range slices.Chunk(connectortest.Deliveries(events...), 500) {
 		plan := conn.Plan(chunk)
 		for _, done := range plan.Done {
 			classes[done.Result.Class]++
@@ -497,12 +527,5 @@ func BenchmarkPlan(b *testing.B) {
 	for i := range 500 {
 		events = append(events, shop(func(e *event.Event) { e.ID = fmt.Sprintf("0198f0c2-7e4c-7b1c-8a55-%012d", i) }))
 	}
-	ds := deliveries(events...)
-	b.ReportAllocs()
-	for b.Loop() {
-		if plan := conn.Plan(ds); len(plan.Calls) != 1 {
-			b.Fatal(len(plan.Calls))
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(ds)), "ns/event")
+	connectortest.BenchmarkPlan(b, connectortest.Deliveries(events...), conn.Plan)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/eventsluice/sluice/internal/connector/httpcall"
 	"github.com/eventsluice/sluice/internal/connector/mapping"
 	"github.com/eventsluice/sluice/internal/connector/settings"
+	"github.com/eventsluice/sluice/internal/event"
 )
 
 // Config are the settings of a Mixpanel destination, as they stand in the
@@ -92,5 +93,10 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	return &Connector{cfg: cfg, mapper: mapper, api: api, token: quoted(cfg.Token), importQuery: query}, nil
+	return &Connector{
+		Vendor: httpcall.Vendor{Name: Kind, Mapping: version, API: api, Allows: connector.Limits{
+			MaxEvents: maxEvents, MaxConcurrency: maxConcurrency, Dedups: true,
+		}},
+		cfg: cfg, mapper: mapper, token: event.AppendString(nil, cfg.Token), importQuery: query,
+	}, nil
 }

@@ -37,6 +37,8 @@ const (
 	classSchemaName       = "3F"
 	classAccessRule       = "42" // missing table or column, no privilege, no unique key
 	classFeature          = "0A"
+	classCheckOption      = "44" // of a view
+	classRaised           = "P0" // by a trigger: RAISE EXCEPTION
 )
 
 // classify returns the class of a code, for rows of which none was stored.
@@ -51,7 +53,7 @@ func classify(code string) connector.Class {
 		return connector.Auth
 	case readOnlyTransaction:
 		// A standby, or a primary that has just become one: the name may lead
-		// to the new primary soon.
+		// to the new primary soon. See Connector.insertOnce.
 		return connector.Retryable
 	}
 	if len(code) < 2 {
@@ -60,7 +62,7 @@ func classify(code string) connector.Class {
 	switch code[:2] {
 	case classAuthorization, classCatalogName, classSchemaName, classAccessRule, classFeature:
 		return connector.Auth
-	case classData, classConstraint, classProgramLimit:
+	case classData, classConstraint, classProgramLimit, classCheckOption, classRaised:
 		return connector.Permanent
 	}
 	return connector.Retryable

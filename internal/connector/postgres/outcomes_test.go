@@ -143,7 +143,9 @@ func TestBadRowsAreFoundInABatch(t *testing.T) {
 			s := newServer(t)
 			c := open(t, s, "")
 			c.copyRows = copyRows
-			s.exec(t, createEvents, "ALTER TABLE events OWNER TO "+s.role, "ALTER TABLE events ADD CONSTRAINT short CHECK (length(name) < 500)")
+			s.exec(t, createEvents, "ALTER TABLE events OWNER TO "+s.role, "ALTER TABLE events ADD CONSTRAINT short CHECK (length(name) < 500)", refuseNames,
+				"CREATE TABLE sources (source text PRIMARY KEY)", "INSERT INTO sources VALUES ('web')", "GRANT SELECT ON sources TO "+s.role,
+				"ALTER TABLE events ADD CONSTRAINT known FOREIGN KEY (source) REFERENCES sources DEFERRABLE INITIALLY DEFERRED")
 			deliveries := connectortest.Plain(100)
 			bad := map[int]struct{ code, message string }{
 				0:  {"22003", "data: "},       // a number beyond numeric
@@ -151,6 +153,8 @@ func TestBadRowsAreFoundInABatch(t *testing.T) {
 				8:  {"22P02", "data: "},       // half a surrogate pair
 				9:  {"22021", "UTF8"},         // not UTF-8
 				40: {"23514", "short"},        // somebody's constraint
+				43: {"P0001", "nobody wants"}, // somebody's trigger
+				44: {"23503", "known"},        // found when the transaction is committed
 				41: {"54001", "data: "},       // nested too deep for the server's stack
 				42: {"54000", "index"},        // an id that no index entry can hold
 				77: {"id", "id: has"},         // found by Plan, as the next
@@ -163,6 +167,8 @@ func TestBadRowsAreFoundInABatch(t *testing.T) {
 			deliveries[40].Event.Name = strings.Repeat("n", 500)
 			deliveries[41].Event.Data = []byte(`{"n":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`)
 			deliveries[42].Event.ID = incompressible(10_000)
+			deliveries[43].Event.Name = "refused"
+			deliveries[44].Event.Source = "unknown"
 			deliveries[77].Event.ID = "a\x00b"
 			deliveries[99].Event.Timestamp = "yesterday"
 			for i, r := range deliver(t, c, deliveries) {
@@ -403,6 +409,31 @@ func TestStatementTimeoutIsRetryable(t *testing.T) {
 	}
 }
 
+// A server that has become a standby takes no rows, and its connections stay as they
+// are. Those to the new primary take them.
+func TestReadOnlyConnectionsAreNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	for name, copyRows := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			c := open(t, s, "")
+			c.copyRows = copyRows
+			s.exec(t, createEvents, "ALTER TABLE events OWNER TO "+s.role, "ALTER ROLE "+s.role+" SET default_transaction_read_only = on")
+			deliveries := connectortest.Plain(2)
+			if r := deliver(t, c, deliveries)[0]; r.Class != connector.Retryable || r.Code != "25006" {
+				t.Fatalf("%+v", r)
+			}
+			s.exec(t, "ALTER ROLE "+s.role+" SET default_transaction_read_only = off")
+			for _, r := range deliver(t, c, deliveries) {
+				if r.Class != connector.Delivered {
+					t.Errorf("%+v", r)
+				}
+			}
+		})
+	}
+}
+
 func TestCodesDecideTheOutcome(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]connector.Class{
@@ -413,6 +444,7 @@ func TestCodesDecideTheOutcome(t *testing.T) {
 		"25006": connector.Retryable,
 		"28000": connector.Auth, "28P01": connector.Auth, "3D000": connector.Auth, "3F000": connector.Auth,
 		"40001": connector.Retryable, "40003": connector.Ambiguous, "40P01": connector.Retryable,
+		"44000": connector.Permanent, "P0001": connector.Permanent, "P0004": connector.Permanent,
 		"42501": connector.Auth, "42703": connector.Auth, "42804": connector.Auth, "42P01": connector.Auth, "42P10": connector.Auth,
 		"53100": connector.Retryable, "53200": connector.Retryable, "53300": connector.Retryable,
 		"54000": connector.Permanent, "54001": connector.Permanent,

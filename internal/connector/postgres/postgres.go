@@ -190,6 +190,11 @@ func (c *Connector) insertOnce(ctx context.Context, pool *pgxpool.Pool, rows []r
 	defer conn.Release()
 	pg := conn.Conn().PgConn()
 	fresh, err = c.store(ctx, pg, rows)
+	if codeOf(err) == readOnlyTransaction {
+		// This server stays read-only, and so may all connections to it: the next
+		// one asks again where the primary is.
+		pool.Reset()
+	}
 	if !isMissingTable(err) || !c.cfg.CreateTable {
 		return fresh, err
 	}

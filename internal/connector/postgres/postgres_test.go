@@ -3,12 +3,14 @@ package postgres
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"testing"
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/connectortest"
 	"github.com/eventsluice/sluice/internal/connector/warehouse/warehousetest"
+	"github.com/eventsluice/sluice/internal/event"
 )
 
 func TestConforms(t *testing.T) {
@@ -59,15 +61,44 @@ func harness(factory connector.Factory) connectortest.Harness {
 	}
 }
 
-// Ten thousand events, of which calls are lost and rows refused.
+// refuseNames makes a trigger that refuses rows of a name.
+const refuseNames = `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF NEW.name = 'refused' THEN RAISE EXCEPTION 'nobody wants this name'; END IF;
+	RETURN NEW;
+END $$; CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION refuse()`
+
+// Events through a proxy that loses every thirtieth commit after it is
+// done, and is away for a while. One in twenty is refused, by a constraint or by a
+// trigger, in calls of both kinds.
 func TestEndures(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	s.exec(t, createEvents, "ALTER TABLE events OWNER TO "+s.role, "ALTER TABLE events ADD CHECK (id NOT LIKE '"+warehousetest.RefusedPrefix+"%')")
+	// The place of a row in the file says nothing where several connections write.
+	s.exec(t, createEvents, "ALTER TABLE events OWNER TO "+s.role, "ALTER TABLE events ADD nth bigserial, ADD CHECK (id NOT LIKE 'refused-%')", refuseNames, "GRANT ALL ON SEQUENCE events_nth_seq TO "+s.role)
+	s.loseEvery.Store(30)
+	refused := 0
 	warehousetest.Endure(t, warehousetest.Ordeal{
-		Connector: open(t, s, ""), Events: 10_000, Arrived: func(t *testing.T) []string { return s.ids(t) },
-		Enter: map[connectortest.State]func(*testing.T) func(){
-			connectortest.Away: s.enter(connectortest.Away), connectortest.LostAnswer: s.enter(connectortest.LostAnswer),
+		Open: func(log *slog.Logger) connector.Connector {
+			conn, err := New(fmt.Appendf(nil, `{"url":%q}`, s.url), connector.Env{Log: log})
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.(*Connector).copyRows = 100
+			return conn
 		},
+		RealTime: true, Secrets: []string{s.password, url.QueryEscape(s.password)},
+		Refuse: func(e *event.Event) {
+			if refused++; refused%2 == 0 {
+				e.ID = "refused-" + e.ID
+			} else {
+				e.Name = "refused"
+			}
+		},
+		Away:    func() func() { return s.enter(connectortest.Away)(t) },
+		Arrived: func() []string { return s.texts(t, "SELECT id FROM events ORDER BY nth") },
 	})
+	if n := s.lost.Load(); n < 5 {
+		t.Errorf("only %d answers were lost", n)
+	}
 }

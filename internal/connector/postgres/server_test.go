@@ -88,17 +88,23 @@ func (s *server) ids(t testing.TB) []string {
 	if !s.hasTable(t) {
 		return nil
 	}
+	return s.texts(t, "SELECT id FROM events ORDER BY ctid")
+}
+
+// texts returns what a query for one column of text finds.
+func (s *server) texts(t testing.TB, query string) []string {
+	t.Helper()
 	conn := s.connect(t)
 	defer conn.Close(context.Background())
-	rows, err := conn.Query(context.Background(), "SELECT id FROM events ORDER BY ctid")
+	rows, err := conn.Query(context.Background(), query)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	texts, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ids
+	return texts
 }
 
 // deny takes away a right: the password, or where there is a table, the right
@@ -120,6 +126,9 @@ type proxy struct {
 	listener net.Listener
 	target   string
 	mode     atomic.Value // connectortest.State
+	// loseEvery says which commits are done without an answer, besides those of
+	// the mode: every nth; zero is none. lost is how many that were.
+	loseEvery, commits, lost atomic.Int64
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -221,7 +230,12 @@ func (p *proxy) serve(client net.Conn) {
 		}
 		// Execute of a statement that commits by itself, or a query with COMMIT.
 		if kind == 'E' || kind == 'Q' && bytes.Contains(message, []byte("COMMIT\x00")) {
-			lost.Store(p.is(connectortest.LostAnswer))
+			n := p.loseEvery.Load()
+			unlucky := n > 0 && p.commits.Add(1)%n == 0
+			if unlucky {
+				p.lost.Add(1)
+			}
+			lost.Store(unlucky || p.is(connectortest.LostAnswer))
 		}
 		if p.is(connectortest.Hanging) {
 			hung.Store(true)

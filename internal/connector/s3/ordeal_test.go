@@ -1,8 +1,8 @@
 package s3
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -12,9 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/eventsluice/sluice/internal/connector/delivery"
-	"github.com/eventsluice/sluice/internal/connector/delivery/deliverytest"
+	"github.com/parquet-go/parquet-go"
+
+	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/guard"
+	"github.com/eventsluice/sluice/internal/connector/warehouse/warehousetest"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/fault"
 )
@@ -68,87 +70,78 @@ func (r *rough) Has(ctx context.Context, key string, body []byte) (bool, error) 
 	return r.memory.Has(ctx, key, body)
 }
 
-// A day of a bucket: 10,000 events in two hours, one of which it is away. No
-// event is lost, and where the operator wants no copies there are none.
-func TestADayWithAnOutageLosesNothing(t *testing.T) {
+// A day of a bucket that throttles, loses answers and is away for an hour. No event
+// is lost, and where the operator wants no copies there are none. Files take every
+// event that there can be: none is refused.
+func TestEnduresADayWithAnOutage(t *testing.T) {
 	t.Parallel()
-	for _, ambiguous := range []guard.Ambiguous{guard.AmbiguousDead, guard.AmbiguousRetry} {
-		t.Run(string(ambiguous), func(t *testing.T) {
+	for _, c := range []struct {
+		ambiguous guard.Ambiguous
+		format    string
+		read      func(*testing.T, []byte) []userEvent
+	}{
+		{guard.AmbiguousDead, formatParquet, readParquet},
+		{guard.AmbiguousRetry, formatNDJSON, readNDJSON},
+	} {
+		t.Run(string(c.ambiguous), func(t *testing.T) {
 			t.Parallel()
-			seed := rand.Uint64()
-			t.Logf("seed %d", seed)
-			synctest.Test(t, func(t *testing.T) { ordeal(t, seed, ambiguous) })
+			synctest.Test(t, func(t *testing.T) {
+				r := &rough{random: rand.New(rand.NewPCG(rand.Uint64(), 0))}
+				warehousetest.Endure(t, warehousetest.Ordeal{
+					Open: func(*slog.Logger) connector.Connector {
+						return open(t, r, `{"bucket":"lake","max_events":500,"format":"`+c.format+`","access_key_id":"a","secret_access_key":"secret-of-the-ordeal"}`)
+					},
+					Ambiguous: c.ambiguous, Unordered: true, Secrets: []string{"secret-of-the-ordeal"},
+					Away: func() func() {
+						r.setAway(true)
+						return func() { r.setAway(false) }
+					},
+					Arrived: func() (ids []string) {
+						for key, body := range r.objects {
+							last := map[string]string{} // by user
+							for _, e := range c.read(t, body) {
+								// Within a file events of a user are in order: so are their times.
+								if e.at < last[e.user] {
+									t.Errorf("%s: events of %s are not in order", key, e.user)
+								}
+								ids, last[e.user] = append(ids, e.id), e.at
+							}
+						}
+						return ids
+					},
+				})
+				t.Logf("%d files", len(r.objects))
+			})
 		})
 	}
 }
 
-func ordeal(t *testing.T, seed uint64, ambiguous guard.Ambiguous) {
-	const n = 10_000
-	r := &rough{random: rand.New(rand.NewPCG(seed, 0))}
-	conn := open(t, r, `{"bucket":"lake","max_events":500}`)
-	stream, disk := &deliverytest.Stream{}, &deliverytest.Store{}
-	runner, err := delivery.New(stream, disk.Open(), conn, func() delivery.Route { return deliverytest.Route{} },
-		delivery.Config{Destination: "lake", Ambiguous: ambiguous}, slog.New(slog.DiscardHandler))
+// userEvent is what the ordeal asks of an event in a file; at orders those of a
+// user.
+type userEvent struct{ id, user, at string }
+
+func readNDJSON(t *testing.T, body []byte) (events []userEvent) {
+	for line := range strings.SplitSeq(strings.TrimSuffix(lines(t, body), "\n"), "\n") {
+		e, err := event.ParseStored([]byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, err := time.Parse(time.RFC3339Nano, e.ReceivedAt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, userEvent{e.ID, e.UserID, fmt.Sprintf("%020d", at.UnixMicro())})
+	}
+	return events
+}
+
+func readParquet(t *testing.T, body []byte) (events []userEvent) {
+	rows, err := parquet.Read[row](bytes.NewReader(body), int64(len(body)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- runner.Run(ctx) }()
-	time.AfterFunc(30*time.Minute, func() { r.setAway(true) })
-	time.AfterFunc(90*time.Minute, func() { r.setAway(false) })
-	for sent := 0; sent < n; sent += 50 {
-		batch := make([][]byte, 50)
-		for i := range batch {
-			now := time.Now().UTC().Format(time.RFC3339Nano)
-			e := event.Event{ID: fmt.Sprint(sent + i), Type: "track", Name: "order", UserID: fmt.Sprint(i % 7), Timestamp: now, ReceivedAt: now}
-			batch[i] = e.Append(nil)
-		}
-		stream.Append(batch...)
-		time.Sleep(2 * time.Hour * 50 / n)
+	for _, r := range rows {
+		events = append(events, userEvent{r.ID, r.UserID, fmt.Sprintf("%020d", *r.ReceivedAt)})
 	}
-	for limit := time.Now().Add(24 * time.Hour); ; time.Sleep(time.Minute) {
-		if c := runner.Counts(); c.Seen == n && c.Retrying+c.Waiting == 0 {
-			break
-		}
-		if time.Now().After(limit) {
-			t.Fatalf("a day later: %+v", runner.Counts())
-		}
-	}
-	stop()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
-	copies := map[string]int{}
-	for key := range r.objects {
-		for line := range strings.SplitSeq(strings.TrimSuffix(lines(t, r.objects[key]), "\n"), "\n") {
-			var e struct{ ID string }
-			if err := json.Unmarshal([]byte(line), &e); err != nil {
-				t.Fatal(err)
-			}
-			copies[e.ID]++
-		}
-	}
-	doubts := map[string]bool{}
-	_, dead := disk.Letters()
-	for _, l := range dead {
-		if l.Class != "ambiguous" {
-			t.Errorf("a dead letter of class %s: %s", l.Class, l.Message)
-		}
-		doubts[l.EventID] = true
-	}
-	twice := 0
-	for i := range n {
-		id := fmt.Sprint(i)
-		if copies[id] == 0 && !doubts[id] {
-			t.Errorf("event %s is lost", id)
-		}
-		if copies[id] > 1 {
-			twice++
-		}
-	}
-	if ambiguous == guard.AmbiguousDead && twice > 0 || ambiguous == guard.AmbiguousRetry && len(doubts) > 0 {
-		t.Errorf("%d events are there twice, %d are in doubt", twice, len(doubts))
-	}
-	t.Logf("%d files; %d events are there twice, %d are in doubt", len(r.objects), twice, len(doubts))
+	return events
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/httpcall"
@@ -52,20 +53,26 @@ func Spec() connector.Spec {
 // New makes a connector from its settings. It does not connect.
 func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	var cfg Config
-	unread := settings.Decode(raw, &cfg)
+	faults := []error{settings.Decode(raw, &cfg)}
 	defaults := mapping.Defaults{}
 	if cfg.Text != "" {
 		defaults.Extra = []mapping.Field{{Name: "text", Sources: []string{cfg.Text}}}
 	}
 	mapper, err := mapping.New(cfg.Mapping, defaults)
-	if err := errors.Join(unread, err); err != nil {
+	faults = append(faults, err)
+	var api *httpcall.API
+	if cfg.URL != "" { // that it is required was said
+		api, err = httpcall.NewAPI(httpcall.APIConfig{
+			Base: cfg.URL, Address: "url", Credentials: "url",
+			Secrets: []string{cfg.URL, cfg.URL[strings.LastIndexByte(cfg.URL, '/')+1:]}, // the token is at its end
+			Header:  http.Header{"Content-Type": {"application/json"}}, Dial: env.Dial,
+		})
+		faults = append(faults, err)
+	}
+	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	api, err := httpcall.NewAPI(httpcall.APIConfig{
-		Endpoint: cfg.URL, Address: "url", Credentials: "url", Secrets: []string{cfg.URL},
-		Header: http.Header{"Content-Type": {"application/json"}}, Dial: env.Dial,
-	})
-	return &Connector{mapper, api}, err
+	return &Connector{mapper, api}, nil
 }
 
 // Kind implements connector.Connector.
@@ -94,7 +101,7 @@ func (c *Connector) Plan(events []connector.Delivery) (plan connector.Plan) {
 			plan.Done = append(plan.Done, connector.Done{Event: i, Result: *refused})
 			continue
 		}
-		text := mapping.CutRunes(words(&record), maxText)
+		text := cut(words(&record))
 		if strings.TrimSpace(text) == "" {
 			refused := mapping.Refuse("no_text", "text", "a message needs some")
 			plan.Done = append(plan.Done, connector.Done{Event: i, Result: *refused})
@@ -125,11 +132,29 @@ func words(r *mapping.Record) string {
 			break
 		}
 	}
-	for _, p := range append(r.Properties, r.Traits...) {
-		text, _ := mapping.Text(p.Value)
-		b.WriteString("\n" + escaper.Replace(mapping.CutRunes(p.Name, maxValue)+": "+mapping.CutRunes(text, maxValue)))
+	for _, properties := range [][]mapping.Property{r.Properties, r.Traits} {
+		for _, p := range properties {
+			if b.Len() > maxText*utf8.UTFMax {
+				return b.String() // the rest would be cut
+			}
+			text, _ := mapping.Text(p.Value)
+			b.WriteString("\n" + escaper.Replace(mapping.CutRunes(p.Name, maxValue)+": "+mapping.CutRunes(text, maxValue)))
+		}
 	}
 	return b.String()
+}
+
+// cut returns what a message holds of a text. It does not divide what escaper
+// has written.
+func cut(text string) string {
+	short := mapping.CutRunes(text, maxText)
+	if len(short) == len(text) {
+		return text
+	}
+	if i := strings.LastIndexByte(short, '&'); i >= 0 && len(short)-i < len("&amp;") && !strings.Contains(short[i:], ";") {
+		return short[:i]
+	}
+	return short
 }
 
 // Send implements connector.Connector.
@@ -138,24 +163,61 @@ func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.R
 	return connector.All(len(call.Events), outcome(x))
 }
 
-// outcome is the result of a message. Slack answers in words, and 200 is only
-// good with "ok". Source: Slack, Sending messages using incoming webhooks,
-// "Handling errors" (read 2026-11).
+// outcome is the result of a message. Slack answers in words: 200 is only good
+// with "ok", which a workflow says as JSON. Sources: Slack, Sending messages using
+// incoming webhooks, "Handling errors", and Webhook triggers (read 2026-11).
 func outcome(x *httpcall.Exchange) connector.Result {
 	said := strings.TrimSpace(string(x.Body))
-	var web struct{ Error string }
-	if json.Unmarshal(x.Body, &web) == nil && web.Error != "" {
-		said = web.Error // as the Web API says it
+	var web struct {
+		OK    *bool
+		Error string
 	}
+	isWeb := json.Unmarshal(x.Body, &web) == nil && web.OK != nil
+	if isWeb {
+		said = web.Error
+	}
+	code := ""
+	if isWord(said) {
+		code = said
+	}
+	said = httpcall.Cut(said, maxValue)
 	switch {
 	case x.Err != nil || x.Status >= 500 || x.Status == http.StatusTooManyRequests:
 		return x.Outcome()
-	case x.Status == http.StatusOK && said == "ok":
+	case x.Status == http.StatusOK && (said == "ok" || isWeb && *web.OK):
 		return x.Outcome()
-	case x.Status == http.StatusForbidden, x.Status == http.StatusNotFound, x.Status == http.StatusGone:
-		return x.Result(connector.Auth, said, "Slack says "+said+": the webhook, or its channel, is not there any more")
+	case x.Status == http.StatusForbidden, x.Status == http.StatusNotFound, x.Status == http.StatusGone, isWeb && isGone[said]:
+		return x.Result(connector.Auth, code, "Slack says "+said+": the webhook, or its channel, is not there any more")
+	case x.Status == http.StatusOK && isWeb:
+		class := connector.Permanent
+		if isTransient[said] {
+			class = connector.Retryable
+		}
+		return x.Result(class, code, "Slack says 200 and "+said)
+	case x.Status == http.StatusOK && strings.HasPrefix(said, "<"):
+		return x.Result(connector.Auth, "not_slack", "what answers is a page for people, and no webhook")
 	case x.Status == http.StatusOK:
-		return x.Result(connector.Retryable, said, "Slack says 200 and "+said)
+		return x.Result(connector.Ambiguous, code, "Slack says 200, and not ok but "+said)
 	}
-	return x.Result(x.Class(), said, "Slack says "+said)
+	return x.Result(x.Class(), code, "Slack says "+said)
+}
+
+// Errors that Slack's Web API says with 200: those that say that the webhook or
+// its channel is not there, or not ours, and those that pass. Source: Slack,
+// chat.postMessage, Errors (read 2026-11).
+var (
+	isGone = map[string]bool{
+		"account_inactive": true, "action_prohibited": true, "channel_is_archived": true, "channel_not_found": true, "invalid_auth": true,
+		"invalid_token": true, "is_archived": true, "no_service": true, "no_team": true, "not_authed": true, "not_in_channel": true,
+		"team_not_found": true, "token_revoked": true,
+	}
+	isTransient = map[string]bool{
+		"fatal_error": true, "internal_error": true, "ratelimited": true, "rate_limited": true, "request_timeout": true,
+		"rollup_error": true, "service_unavailable": true,
+	}
+)
+
+// isWord reports whether an answer is one of Slack's words for errors.
+func isWord(s string) bool {
+	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
 }

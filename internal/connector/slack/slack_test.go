@@ -2,6 +2,8 @@ package slack_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -89,6 +91,124 @@ func TestTheTextOfAMessage(t *testing.T) {
 	}
 }
 
+// What is escaped is not divided, and what would be cut is not made.
+func TestALongMessageEndsWithAWholeCharacter(t *testing.T) {
+	t.Parallel()
+	for n := range 6 {
+		var data strings.Builder
+		data.WriteString(`{"n":"` + strings.Repeat("n", n) + `"`)
+		for i := range 1000 {
+			fmt.Fprintf(&data, `,"p%d":"%s"`, i, strings.Repeat("<&>", 30))
+		}
+		got := text(t, `{"url":"https://hooks.slack.com/services/x"}`, event.Event{ID: "e", Type: event.TypeTrack, Name: "n", Data: []byte(data.String() + "}")})
+		if len(got) < 3990 || len(got) > 4000 {
+			t.Errorf("%d characters", len(got))
+		}
+		if i := strings.LastIndexByte(got, '&'); !strings.Contains(got[i:], ";") {
+			t.Errorf("it ends with %q", got[i:])
+		}
+	}
+}
+
+func TestRequestsAreThoseOfTheGoldenFiles(t *testing.T) {
+	t.Parallel()
+	var got string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = connectortest.RequestText(t, r)
+		_, _ = w.Write([]byte("ok"))
+	}))
+	t.Cleanup(server.Close)
+	conn := open(t, `{"url":"`+server.URL+`/services/T0/B0/secret-of-the-webhook"}`)
+	e := event.Event{
+		ID: "e1", Type: event.TypeTrack, Name: "Order Completed", UserID: "u1", Timestamp: "2026-11-23T10:00:00Z",
+		Data: []byte(`{"total":12.50,"note":"größer & <besser>"}`), Context: []byte(`{"traits":{"email":"Ann@Example.com","plan":"pro"}}`),
+	}
+	if result := conn.Send(t.Context(), conn.Plan([]connector.Delivery{{Event: e, Raw: e.Append(nil)}}).Calls[0])[0]; result.Class != connector.Delivered {
+		t.Errorf("%+v", result)
+	}
+	connectortest.Golden(t, "message", got)
+}
+
+// Slack is on the public Internet: a name that leads elsewhere is not called.
+func TestPrivateAddressesAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"https://10.1.2.3/services/x", "https://169.254.169.254/latest", "https://[fd00::1]/x"} {
+		conn := open(t, `{"url":"`+url+`"}`)
+		result := conn.Send(t.Context(), conn.Plan(connectortest.Plain(1)).Calls[0])[0]
+		if result.Class != connector.Auth || result.Code != "private_address" || !strings.Contains(result.Message, "check the setting url") {
+			t.Errorf("%s: %+v", url, result)
+		}
+	}
+}
+
+func TestAnAnswerThatRepeatsTheTokenDoesNotShowIt(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "secret-of-the-webhook of "+r.URL.Path+" is no token")
+	}))
+	t.Cleanup(server.Close)
+	conn := open(t, `{"url":"`+server.URL+`/services/T0/B0/secret-of-the-webhook"}`)
+	got := fmt.Sprintf("%+v", conn.Send(t.Context(), conn.Plan(connectortest.Plain(1)).Calls[0])[0])
+	if strings.Contains(got, "secret-of") || strings.Contains(got, "T0/B0") || !strings.Contains(got, "*** of *** is no token") {
+		t.Error(got)
+	}
+}
+
+func TestSettingsNameEveryFaultAndNoSecret(t *testing.T) {
+	t.Parallel()
+	for settings, want := range map[string][]string{
+		`{}`: {"url: is required"},
+		`{"url":"http://hooks.slack.com/hunter2","text":"hunter2","mapping":{"unmapped":"x"},"channel":"c"}`: {"channel: unknown setting", "url: must be https", "text", "mapping.unmapped"},
+	} {
+		conn, err := slack.New([]byte(settings), connector.Env{})
+		if err == nil || conn != nil {
+			t.Fatalf("%s: %v, %v", settings, conn, err)
+		}
+		for _, want := range want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("the error does not say %q:\n%v", want, err)
+			}
+		}
+		if n := strings.Count(err.Error(), "\n") + 1; n != len(want) || strings.Contains(err.Error(), "slack.com/hunter2") {
+			t.Errorf("%d faults, want %d, or a secret:\n%v", n, len(want), err)
+		}
+	}
+}
+
+func FuzzAnswers(f *testing.F) {
+	f.Add(200, "ok")
+	f.Add(200, `{"ok":false,"error":7}`)
+	f.Add(404, "<html>")
+	var now struct {
+		status int
+		body   string
+	}
+	conn, err := slack.New([]byte(`{"url":"http://127.0.0.1:9/services/secret-of-the-webhook"}`), connector.Env{
+		Dial: simulator.Dial(f.Context(), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(now.status)
+			_, _ = io.WriteString(w, now.body)
+		})),
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	call := conn.Plan(connectortest.Plain(1)).Calls[0]
+	f.Fuzz(func(t *testing.T, status int, answer string) {
+		if status < 200 || status > 999 {
+			return
+		}
+		now.status, now.body = status, answer
+		results := conn.Send(t.Context(), call)
+		if len(results) != 1 {
+			t.Fatalf("%d results", len(results))
+		}
+		if r := results[0]; len(r.Code) > 64 || !r.Class.Settled() && (r.Code == "" || r.Message == "") {
+			t.Errorf("%d %s: %+v", status, answer, r)
+		}
+	})
+}
+
 func TestAnEventWithoutTextIsADeadLetter(t *testing.T) {
 	t.Parallel()
 	e := event.Event{ID: "e1", Type: event.TypeTrack, Name: "n", Data: []byte(`{"other":1}`)}
@@ -106,7 +226,13 @@ func TestAnswers(t *testing.T) {
 		want   connector.Class
 	}{
 		"taken":                        {200, "ok", connector.Delivered},
-		"200 that is none":             {200, "queued", connector.Retryable},
+		"a workflow's ok":              {200, `{"ok":true}`, connector.Delivered},
+		"200 that is none":             {200, "queued", connector.Ambiguous},
+		"200 without a word":           {200, "", connector.Ambiguous},
+		"a page":                       {200, "<!doctype html>Sign in", connector.Auth},
+		"the Web API's channel":        {200, `{"ok":false,"error":"channel_not_found"}`, connector.Auth},
+		"the Web API's message":        {200, `{"ok":false,"error":"msg_too_long"}`, connector.Permanent},
+		"a page that is not there":     {404, "<html>" + strings.Repeat("x", 5000), connector.Auth},
 		"the Web API's no":             {200, `{"ok":false,"error":"internal_error"}`, connector.Retryable},
 		"a message that is none":       {400, "invalid_payload", connector.Permanent},
 		"a message without text":       {400, "no_text", connector.Permanent},
@@ -133,8 +259,14 @@ func TestAnswers(t *testing.T) {
 			if c.want == connector.Throttled && result.RetryAfter != 7*time.Second {
 				t.Errorf("wait %s", result.RetryAfter)
 			}
-			if !result.Class.Settled() && c.status < 500 && c.status != 429 && !strings.Contains(result.Message, "Slack says") {
+			if !result.Class.Settled() && c.status < 500 && c.status != 429 && !strings.Contains(result.Message, "Slack says") && result.Code != "not_slack" {
 				t.Errorf("message %q", result.Message)
+			}
+			if len(result.Code) > 64 || strings.Contains(result.Code, "<") {
+				t.Errorf("code %q", result.Code)
+			}
+			if result.Class == connector.Auth && !strings.Contains(result.Message, "check the setting url") {
+				t.Errorf("message %q does not name the setting", result.Message)
 			}
 		})
 	}

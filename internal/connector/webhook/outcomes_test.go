@@ -21,6 +21,7 @@ import (
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/connectortest"
 	"github.com/eventsluice/sluice/internal/event"
+	"github.com/eventsluice/sluice/internal/simulator"
 )
 
 func open(t testing.TB, settings string) *Connector {
@@ -351,6 +352,18 @@ func TestPrivateAddressesAreRefusedWhenConnecting(t *testing.T) {
 	}
 	if called {
 		t.Error("the endpoint was called")
+	}
+}
+
+// What makes connections in tests does not ask whether an address is private; the
+// settings do, whoever connects.
+func TestAPrivateAddressInTheSettingsIsRefusedWhoeverConnects(t *testing.T) {
+	t.Parallel()
+	dial := simulator.Dial(t.Context(), http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("called") }))
+	for _, url := range []string{"https://10.0.0.1/x", "https://169.254.169.254/x", "https://[::ffff:127.0.0.1]/x", "https://[fd00::1]/x", "https://[64:ff9b::a00:1]/x"} {
+		if _, err := New(fmt.Appendf(nil, `{"url":%q}`, url), connector.Env{Dial: dial}); err == nil || !strings.Contains(err.Error(), "allow_private") {
+			t.Errorf("%s: %v", url, err)
+		}
 	}
 }
 

@@ -2,14 +2,19 @@ package webhook
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/connectortest"
+	"github.com/eventsluice/sluice/internal/connector/delivery"
+	"github.com/eventsluice/sluice/internal/connector/delivery/deliverytest"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/simulator"
 )
@@ -43,11 +48,86 @@ func TestConforms(t *testing.T) {
 	})
 }
 
+// simulated is the connector and a receiver that has been written apart from it.
+var simulated = connectortest.Simulated{
+	Vendor: Kind, New: New, Credentials: []string{"secret", "url"}, Secrets: []string{"secret"},
+	// An id that cannot be in a header is in the body alone.
+	IDs: func(items []simulator.Item) (ids []string) {
+		for _, item := range items {
+			var stored struct{ ID string }
+			if err := json.Unmarshal(item.Body, &stored); err != nil {
+				stored.ID = err.Error() // which nobody has sent
+			}
+			ids = append(ids, stored.ID)
+		}
+		return ids
+	},
+}
+
+func TestConformsWithAnotherReceiver(t *testing.T) {
+	t.Parallel()
+	connectortest.Run(t, simulated.Harness(nil))
+}
+
 func TestEndures(t *testing.T) {
 	t.Parallel()
-	connectortest.Endure(t, connectortest.Ordeal{Simulated: connectortest.Simulated{
-		Vendor: Kind, New: New, Credentials: []string{"secret", "url"}, Secrets: []string{"secret"},
-	}})
+	connectortest.Endure(t, connectortest.Ordeal{Simulated: simulated})
+}
+
+// A receiver that answers 410 gets no more events, but for a probe now and then:
+// the destination pauses, says why, and keeps its events. When the receiver takes
+// calls again they are delivered.
+func TestAReceiverThatWantsNoMoreGetsNoMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		time.Sleep(time.Until(time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)))
+		vendor, err := simulator.New(Kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		vendor.Trouble(simulator.Trouble{Status: http.StatusGone})
+		conn, err := New(vendor.Settings("http://127.0.0.1:9"), connector.Env{Dial: simulator.Dial(ctx, vendor)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, disk := &deliverytest.Stream{}, &deliverytest.Store{}
+		runner, err := delivery.New(stream, disk.Open(), conn, func() delivery.Route { return deliverytest.Route{} },
+			delivery.Config{Destination: "crm"}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		running, stop := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- runner.Run(running) }()
+		for _, d := range connectortest.Plain(50) {
+			stream.Append(d.Raw)
+		}
+		time.Sleep(time.Hour)
+		status := runner.Status()
+		if status.State != delivery.Paused || !strings.Contains(status.Reason, "the receiver wants no more events at the setting url") {
+			t.Errorf("%s: %s", status.State, status.Reason)
+		}
+		if status.Calls > 50 {
+			t.Errorf("%d calls in an hour to a receiver that wants none", status.Calls)
+		}
+		if c := runner.Counts(); c.Dead != 0 || c.Delivered != 0 {
+			t.Errorf("%+v", c)
+		}
+		vendor.Trouble(simulator.Trouble{})
+		time.Sleep(time.Hour)
+		if c := runner.Counts(); c.Delivered != 50 || len(vendor.Received()) != 50 {
+			t.Errorf("%+v, and %d received", c, len(vendor.Received()))
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		_ = conn.Close()
+		cancel()
+		synctest.Wait()
+	})
 }
 
 // The whole request, to the letter: what receivers see.
