@@ -80,7 +80,7 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	}
 	api, err := httpcall.NewAPI(httpcall.APIConfig{ //nolint:gosec // it is the name of a setting
 		Base: hosts[cfg.Region], Endpoint: cfg.Endpoint, Header: http.Header{"Content-Type": {"application/json"}},
-		Secrets: []string{cfg.APIKey}, Credentials: "api_key (and region, if it is right)", MaxAnswer: 1 << 20, Dial: env.Dial,
+		Secrets: []string{cfg.APIKey}, Credentials: "api_key (and region and endpoint, if it is right)", MaxAnswer: 1 << 20, Dial: env.Dial,
 	})
 	// Without the option Amplitude refuses ids shorter than five characters.
 	head := append(mapping.AppendText([]byte{'{'}, "api_key", cfg.APIKey), `,"options":{"min_id_length":1},"events":[`...)
@@ -169,7 +169,7 @@ func outcome(x *httpcall.Exchange, n int) []connector.Result {
 		}
 	}
 	switch {
-	case strings.HasPrefix(said.Error, "Invalid API key") || said.MissingField == "api_key":
+	case strings.HasPrefix(said.Error, "Invalid API key"), said.MissingField == "api_key", said.Error == "Invalid request path", x.Status == http.StatusNotFound:
 		rest = x.Result(connector.Auth, "", said.Error)
 	case x.Status == http.StatusBadRequest || x.Status == http.StatusTooManyRequests:
 		for _, fields := range []map[string][]int{said.Missing, said.Invalid, said.Lengths} {

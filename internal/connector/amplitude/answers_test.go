@@ -112,6 +112,8 @@ func TestOutcomes(t *testing.T) {
 		{name: "400 without a word", status: 400, want: all(tooLarge), code: "batch_refused"},
 		{name: "the key is wrong", status: 400, body: `{"code":400,"error":"Invalid API key: ` + apiKey + `"}`, want: all(connector.Auth), code: "http_400", message: "Invalid API key: ***; check the setting api_key"},
 		{name: "the key is missing", status: 400, body: `{"code":400,"error":"Request missing required field","missing_field":"api_key"}`, want: all(connector.Auth), message: "Request missing required field; check the setting api_key"},
+		{name: "another path", status: 400, body: `{"code":400,"error":"Invalid request path"}`, want: all(connector.Auth), code: "http_400", message: "Invalid request path; check the setting api_key (and region and endpoint"},
+		{name: "no Amplitude", status: 404, body: `<html>`, want: all(connector.Auth), code: "http_404"},
 		{name: "403", status: 403, want: all(connector.Auth)},
 		{name: "too large", status: 413, body: `{"code":413,"error":"Payload too large"}`, want: all(tooLarge), code: "http_413", message: "Payload too large"},
 		{
@@ -305,7 +307,7 @@ func TestCheck(t *testing.T) {
 	}{
 		{400, `{"code":400,"error":"Request missing required field","missing_field":"events"}`, connector.Delivered, "Amplitude did not refuse the api_key"},
 		{200, `{"code":200,"events_ingested":0}`, connector.Delivered, ""},
-		{400, `{"code":400,"error":"Invalid API key"}`, connector.Auth, "Invalid API key; check the setting api_key (and region, if it is right)"},
+		{400, `{"code":400,"error":"Invalid API key"}`, connector.Auth, "Invalid API key; check the setting api_key (and region and endpoint, if it is right)"},
 		{503, ``, connector.Retryable, "the answer is 503 Service Unavailable"},
 	} {
 		conn := toHandler(t, func(w http.ResponseWriter, req *http.Request) {

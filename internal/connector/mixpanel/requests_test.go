@@ -434,11 +434,11 @@ func TestPlannedBodiesFitTheSchema(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	var events []event.Event
-	for range 1500 {
+	for range 500 {
 		events = append(events, randomEvent(random))
 	}
 	sent, classes := 0, map[connector.Class]int{}
-	for chunk := range slices.Chunk(connectortest.Deliveries(events...), 500) {
+	for chunk := range slices.Chunk(connectortest.Deliveries(events...), 200) {
 		plan := conn.Plan(chunk)
 		for _, done := range plan.Done {
 			classes[done.Result.Class]++
@@ -451,7 +451,7 @@ func TestPlannedBodiesFitTheSchema(t *testing.T) {
 			}
 		}
 	}
-	if sent < 500 || classes[connector.Permanent] == 0 || classes[connector.Dropped] == 0 {
+	if sent < 200 || classes[connector.Permanent] == 0 || classes[connector.Dropped] == 0 {
 		t.Errorf("%d sent, without a call %v: the events are not random enough", sent, classes)
 	}
 }

@@ -243,14 +243,19 @@ func (c *Connector) load(ctx context.Context, database Database, key string, n i
 	}
 	c.log.Info("table is missing and is created", "table", c.table.name)
 	created := c.run(ctx, database, "create-"+token, c.table.create(), 1)
-	// Two that create a table at the same time may fail on each other's; what
-	// matters is the second load.
-	if created.Class == connector.Auth {
+	switch created.Class {
+	case connector.Auth, connector.Throttled:
 		return created
 	}
-	// A token is of one call: with that of a batch that failed, the answer would
-	// be that it failed.
-	return c.run(ctx, database, "again-"+token, statements, n)
+	// Two that create a table at the same time may fail on each other's; what
+	// matters is the second load. A token is of one call: with that of a batch that
+	// failed, the answer would be that it failed.
+	r = c.run(ctx, database, "again-"+token, statements, n)
+	if r.Code == codeMissing && !created.Class.Settled() {
+		created.Class = connector.Retryable // of no row, and it says nothing of the settings
+		return created
+	}
+	return r
 }
 
 // Poll intervals, from the first to the longest.

@@ -47,6 +47,8 @@ func TestWhatALoadComesTo(t *testing.T) {
 		{name: "tables are created", fake: &fake{outcomes: [][]any{{missing}, {started, committed}, {committed}}}, want: connector.Delivered, batches: 3},
 		{name: "another created them", fake: &fake{outcomes: [][]any{{missing}, {says(`ERROR: relation "events" already exists`)}, {committed}}}, want: connector.Delivered, batches: 3},
 		{name: "they may not be created", fake: &fake{outcomes: [][]any{{missing}, {says("ERROR: permission denied for schema raw")}}}, want: connector.Auth, wantCode: "permission", batches: 2},
+		{name: "they are stopped before they are there", fake: &fake{outcomes: [][]any{{missing}, {Outcome{Status: aborted}}, {missing}}}, want: connector.Retryable, wantCode: "aborted", batches: 3},
+		{name: "there are too many statements for that", fake: &fake{outcomes: [][]any{{missing}}, begins: []error{nil, kind(fault.Throttled)}}, want: connector.Throttled, wantCode: "throttled", batches: 1},
 		{name: "nor should they", settings: `"create_table":false`, fake: &fake{outcomes: [][]any{{missing}}}, want: connector.Auth, wantCode: codeMissing, batches: 1},
 		{name: "the file cannot be put", fake: &fake{puts: []error{kind(fault.Forbidden)}}, want: connector.Auth, wantCode: "forbidden"},
 		{name: "nobody knows whether it is put", fake: &fake{puts: []error{ambiguous, ambiguous, ambiguous}}, want: connector.Retryable, wantCode: "ambiguous"},

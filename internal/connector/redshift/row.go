@@ -21,6 +21,9 @@ type row struct {
 // from JSON format", "Data conversion" (read 2026-11).
 const maxLine = 4 << 20
 
+// maxNth is the most bytes by which its place in the file makes a row longer.
+const maxNth = len(`"` + nthColumn + `":100000,`)
+
 // timeLayout is how times stand in the file, in UTC, to be cast to TIMESTAMPTZ,
 // which keeps microseconds.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
@@ -60,8 +63,8 @@ func makeRow(e *event.Event) (row, *connector.Result) {
 	}
 	r.Data, r.Context = escapedNUL(e.Data), escapedNUL(warehouse.Context(e))
 	line := r.Append(make([]byte, 0, 256+len(r.ID)+len(r.Name)+len(r.UserID)+len(r.AnonymousID)+len(r.Data)+len(r.Context)))
-	if len(line) > maxLine {
-		return row{}, refuse("data", "with the rest of the event has %d bytes, and COPY reads %d", len(line), maxLine)
+	if n := len(line) + maxNth; n > maxLine {
+		return row{}, refuse("data", "with the rest of the event has %d bytes, and COPY reads %d", n, maxLine)
 	}
 	return row{id: e.ID, line: append(line, '\n')}, nil
 }

@@ -111,6 +111,29 @@ func TestAnEventThatRedshiftCannotHaveIsRefusedWithFieldAndRule(t *testing.T) {
 	}
 }
 
+// The place of a row in its file counts too.
+func TestTheLongestRowIsOneThatCOPYReads(t *testing.T) {
+	t.Parallel()
+	text := func(n int) *event.Event {
+		return &event.Event{ID: "e1", Type: "track", Name: "n", Data: []byte(`{"x":"` + strings.Repeat("x", n) + `"}`)}
+	}
+	short, refused := makeRow(text(0))
+	if refused != nil {
+		t.Fatal(refused)
+	}
+	const place = `"nth":99999,`
+	most := maxLine - len(place) - len(bytes.TrimSuffix(short.line, []byte("\n")))
+	longest := 0
+	for n := most - 3; n < most+3; n++ {
+		if _, refused := makeRow(text(n)); refused == nil {
+			longest = n
+		}
+	}
+	if longest == 0 || longest > most {
+		t.Errorf("a text of %d bytes is taken, and COPY reads one of %d", longest, most)
+	}
+}
+
 // FuzzEscapedNUL compares with what a decoder of JSON reads: the same, but for
 // U+0000 and line breaks.
 func FuzzEscapedNUL(f *testing.F) {

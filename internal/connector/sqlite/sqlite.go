@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/mapping"
 	"github.com/eventsluice/sluice/internal/connector/settings"
 	"github.com/eventsluice/sluice/internal/connector/warehouse"
 )
@@ -34,6 +35,8 @@ const FileName = "warehouse.db"
 type Config struct {
 	// Path is the database file. Default warehouse.db in the data folder.
 	Path string `json:"path" doc:"the database file; default warehouse.db in the data folder"`
+	// Privacy is applied before all else.
+	Privacy mapping.Privacy `json:"privacy" doc:"what is removed from events or hashed first: drop, hash, salt, ip; see mapping"`
 }
 
 // Spec describes the connector.
@@ -46,9 +49,10 @@ func Spec() connector.Spec {
 
 // Connector writes events to one file.
 type Connector struct {
-	path string
-	busy time.Duration // busyTimeout, less in tests
-	log  *slog.Logger
+	path    string
+	privacy *mapping.Filter
+	busy    time.Duration // busyTimeout, less in tests
+	log     *slog.Logger
 	// turn is held by the one call that writes. SQLite has one writer at a
 	// time; waiting here is fair and ends with the context.
 	turn chan struct{}
@@ -63,7 +67,9 @@ var (
 // New makes a connector from its settings. It does not open the file.
 func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	var cfg Config
-	if err := settings.Decode(raw, &cfg); err != nil {
+	unread := settings.Decode(raw, &cfg)
+	privacy, err := mapping.NewFilter(cfg.Privacy)
+	if err := errors.Join(unread, err); err != nil {
 		return nil, err
 	}
 	if cfg.Path == "" {
@@ -80,7 +86,7 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Connector{path: path, busy: busyTimeout, log: log, turn: make(chan struct{}, 1)}, nil
+	return &Connector{path: path, privacy: privacy, busy: busyTimeout, log: log, turn: make(chan struct{}, 1)}, nil
 }
 
 // Kind implements connector.Connector.
@@ -96,7 +102,9 @@ func (c *Connector) Limits() connector.Limits {
 
 // Plan implements connector.Connector. The payload of a call is its rows.
 func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
-	return warehouse.Plan(events, maxRows, makeRow)
+	return c.privacy.Plan(events, func(events []connector.Delivery) connector.Plan {
+		return warehouse.Plan(events, maxRows, makeRow)
+	})
 }
 
 // Send implements connector.Connector.

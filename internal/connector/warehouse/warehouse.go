@@ -14,7 +14,7 @@ var Columns = [...]string{
 	"id", "type", "name", "user_id", "anonymous_id", "timestamp", "received_at", "source", "data", "context",
 }
 
-// MaxBytes bounds the data and context of one call, unless one row is larger.
+// MaxBytes bounds what is in the rows of one call, unless one row is larger.
 const MaxBytes = 8 << 20
 
 // Plan makes calls whose payload is a []Row of at most maxRows rows and
@@ -40,7 +40,7 @@ func Plan[Row any](events []connector.Delivery, maxRows int, makeRow func(*event
 			plan.Done = append(plan.Done, connector.Done{Event: i, Result: *refused})
 			continue
 		}
-		n := len(e.Data) + len(e.Context) + len(e.Extra)
+		n := len(e.ID) + len(e.Name) + len(e.UserID) + len(e.AnonymousID) + len(e.Data) + len(e.Context) + len(e.Extra)
 		if len(rows) == maxRows || size+n > MaxBytes {
 			flush()
 		}

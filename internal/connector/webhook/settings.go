@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/connector/httpcall"
+	"github.com/eventsluice/sluice/internal/connector/mapping"
 	"github.com/eventsluice/sluice/internal/connector/settings"
 )
 
@@ -43,6 +44,8 @@ type Config struct {
 	// as Standard Webhooks asks of it, so that a call whose answer was lost is
 	// made again. Default true.
 	RetryAmbiguous bool `json:"retry_ambiguous" doc:"the receiver ignores a webhook-id it has seen, so a call whose answer was lost may be made again"`
+	// Privacy is applied before all else.
+	Privacy mapping.Privacy `json:"privacy" doc:"what is removed from events or hashed first: drop, hash, salt, ip; see mapping"`
 }
 
 // DefaultConfig returns the settings that hold where none are given.
@@ -65,6 +68,7 @@ var ownHeaders = []string{
 
 // endpoint is a Config that has been checked.
 type endpoint struct {
+	privacy *mapping.Filter
 	url     *url.URL
 	keys    []key
 	header  http.Header // its values are never changed
@@ -75,6 +79,10 @@ func parseConfig(raw json.RawMessage) (Config, endpoint, error) {
 	cfg := DefaultConfig()
 	var e endpoint
 	faults := []error{settings.Decode(raw, &cfg)}
+	var err error
+	if e.privacy, err = mapping.NewFilter(cfg.Privacy); err != nil {
+		faults = append(faults, err)
+	}
 	if cfg.URL != "" {
 		u, err := cfg.parseURL()
 		if err != nil {

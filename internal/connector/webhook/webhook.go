@@ -89,6 +89,10 @@ type message struct {
 
 // Plan implements connector.Connector.
 func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
+	return c.endpoint.privacy.Plan(events, c.plan)
+}
+
+func (c *Connector) plan(events []connector.Delivery) connector.Plan {
 	calls := make([]connector.Call, len(events))
 	for i := range events {
 		calls[i] = connector.Call{
