@@ -15,7 +15,7 @@ if [ $# -gt 0 ]; then
   vendors=$(echo "$*" | tr ' ' ,)
 else
   # Slack takes a message a second: a day of a shop would take an hour.
-  vendors=amplitude,ga4,gtm,hubspot,mailchimp,mixpanel,webhook
+  vendors=amplitude,clickhouse,ga4,gtm,hubspot,mailchimp,mixpanel,webhook
 fi
 
 SLUICE_DATA_DIR=$folder/data

@@ -84,6 +84,9 @@ Every flag can be given in the environment too: --data-dir is SLUICE_DATA_DIR.`,
 				if err := fill(cmd, &settings); err != nil {
 					return err
 				}
+				if err := settings.CheckGateway(); err != nil {
+					return wrongUse{err}
+				}
 				return app.Gateway(cmd.Context(), settings, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			},
 		},

@@ -122,7 +122,9 @@ func ParseDestinations(doc []byte, dataDir string) ([]Destination, error) {
 		}
 		made, err := d.connect(dataDir, quietLogger())
 		if err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", where, err))
+			for fault := range strings.SplitSeq(err.Error(), "\n") { // one for each setting that is wrong
+				faults = append(faults, fmt.Errorf("%s: %s", where, fault))
+			}
 			continue
 		}
 		if err := made.Close(); err != nil {

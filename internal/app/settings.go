@@ -201,6 +201,14 @@ func (s *Settings) CheckUp() error {
 	return nil
 }
 
+// CheckGateway reports what makes no sense for a gateway alone.
+func (s *Settings) CheckGateway() error {
+	if len(s.Simulate) > 0 {
+		return fmt.Errorf("SLUICE_SIMULATE=%q: a gateway alone delivers nothing; use it with sluice up", strings.Join(s.Simulate, ","))
+	}
+	return nil
+}
+
 // setting is a pflag.Value made of a parse function.
 type setting struct {
 	parse      func(string) error

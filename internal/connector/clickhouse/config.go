@@ -160,9 +160,8 @@ ORDER BY (name, id)
 SETTINGS non_replicated_deduplication_window = 10000`
 }
 
-// insert is the statement whose rows follow in the body. TabSeparated is a
-// sixth cheaper than JSONEachRow for both sides, for the quotes of data need no
-// escape; and unlike RowBinary it says nothing of the types of the columns: data
+// insert is the statement whose rows follow in the body. TabSeparated is shorter
+// than JSONEachRow, for the quotes of data need no escape; and unlike RowBinary it says nothing of the types of the columns: data
 // may be a String or a JSON.
 func (t table) insert() string {
 	return "INSERT INTO " + t.String() + " (" + strings.Join(warehouse.Columns[:], ", ") + ") FORMAT TabSeparated"

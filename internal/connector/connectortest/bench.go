@@ -12,11 +12,11 @@ import (
 func BenchmarkPlan(b *testing.B, events []connector.Delivery, plan func([]connector.Delivery) connector.Plan) {
 	b.Helper()
 	b.ReportAllocs()
-	before := cpuTime(b)
+	before := CPUTime(b)
 	for b.Loop() {
 		if p := plan(events); len(p.Done) > 0 {
 			b.Fatal(p.Done)
 		}
 	}
-	b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/float64(b.N*len(events)), "cpu-ns/event")
+	b.ReportMetric(float64((CPUTime(b)-before).Nanoseconds())/float64(b.N*len(events)), "cpu-ns/event")
 }

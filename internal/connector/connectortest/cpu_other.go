@@ -9,5 +9,5 @@ import (
 
 var began = time.Now()
 
-// cpuTime is the clock, where the processors do not say.
-func cpuTime(testing.TB) time.Duration { return time.Since(began) }
+// CPUTime is the clock, where the processors do not say.
+func CPUTime(testing.TB) time.Duration { return time.Since(began) }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// cpuTime is what this process has used of the processors.
-func cpuTime(tb testing.TB) time.Duration {
+// CPUTime is what this process has used of the processors.
+func CPUTime(tb testing.TB) time.Duration {
 	tb.Helper()
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,15 +21,6 @@ func benchmarkEvents(n int) []connector.Delivery {
 		deliveries[i].Event.Data = fmt.Appendf(nil, `{"page":"/pricing","nth":%d,"text":%q}`, i, strings.Repeat("x", 340))
 	}
 	return deliveries
-}
-
-// cpu returns the time that this process has computed, the server not included.
-func cpu(b *testing.B) time.Duration {
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 // BenchmarkSend is all that the connector does for a call, plan and commit
@@ -52,11 +42,11 @@ func BenchmarkSend(b *testing.B) {
 				for b.Loop() {
 					b.StopTimer()
 					deliveries := benchmarkEvents(n)
-					before := cpu(b)
+					before := connectortest.CPUTime(b)
 					b.StartTimer()
 					results := deliver(b, c, deliveries)
 					b.StopTimer()
-					used += cpu(b) - before
+					used += connectortest.CPUTime(b) - before
 					for _, r := range results {
 						if r.Class != connector.Delivered {
 							b.Fatal(r)

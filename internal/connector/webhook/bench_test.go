@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -87,7 +86,7 @@ func BenchmarkRequests(b *testing.B) {
 			var next atomic.Int64
 			b.ReportAllocs()
 			b.ResetTimer()
-			before := cpuTime(b)
+			before := connectortest.CPUTime(b)
 			var wg sync.WaitGroup
 			for range inFlight {
 				wg.Go(func() {
@@ -109,17 +108,7 @@ func BenchmarkRequests(b *testing.B) {
 			wg.Wait()
 			b.StopTimer()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "requests/s")
-			b.ReportMetric(float64(b.N)/(cpuTime(b)-before).Seconds(), "requests/s/core")
+			b.ReportMetric(float64(b.N)/(connectortest.CPUTime(b)-before).Seconds(), "requests/s/core")
 		})
 	}
-}
-
-// cpuTime is what this process has used of the processors.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
