@@ -68,7 +68,7 @@ func TestTheExampleOfDestinationsFillsThemAll(t *testing.T) {
 			}
 		}
 	}
-	if rows != 8 {
+	if rows != 9 {
 		t.Errorf("%d destinations in the ledger:\n%s", rows, out)
 	}
 }

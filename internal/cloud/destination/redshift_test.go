@@ -3,6 +3,7 @@ package destination_test
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/eventsluice/sluice/internal/cloud/awstest"
+	"github.com/eventsluice/sluice/internal/cloud/cloudtest"
 	"github.com/eventsluice/sluice/internal/cloud/redshifttest"
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/connectortest"
@@ -220,6 +222,30 @@ func TestALoadThatTakesTooLongIsStopped(t *testing.T) {
 	if stopped := c.redshift.Batches(redshifttest.Aborted); len(stopped) != 1 {
 		t.Errorf("%d batches are stopped", len(stopped))
 	}
+}
+
+// The rights that the README asks for are enough, as far as PostgreSQL's rules go,
+// and without the one on the second table the message says what to look at.
+func TestTheRightsOfTheREADMEAreEnough(t *testing.T) {
+	t.Parallel()
+	c := newWarehouse(t)
+	wantAll(t, send(t, c.open(t, redshift.Kind, warehouseSettings), connectortest.Plain(1)), connector.Delivered)
+	address, err := url.Parse(c.postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	role := "loader_" + strings.Trim(address.Path, "/")
+	c.exec(t, "CREATE ROLE "+role+" LOGIN PASSWORD 'loader'", "GRANT USAGE ON SCHEMA public TO "+role, "GRANT SELECT, INSERT ON events TO "+role)
+	address.User = url.UserPassword(role, "loader")
+	c.redshift = redshifttest.New(t, redshifttest.Config{Postgres: address.String(), Buckets: c.Buckets, Region: cloudtest.Region})
+	conn := c.open(t, redshift.Kind, warehouseSettings)
+	results := send(t, conn, connectortest.Plain(2))
+	wantAll(t, results, connector.Auth)
+	if !strings.Contains(results[0].Message, "rights") || !strings.Contains(results[0].Message, "events_sluice_lock") {
+		t.Errorf("%+v", results[0])
+	}
+	c.exec(t, "GRANT DELETE ON events_sluice_lock TO "+role)
+	wantAll(t, send(t, conn, connectortest.Plain(2)), connector.Delivered)
 }
 
 func TestTheConnectorSaysWhatItFinds(t *testing.T) {
