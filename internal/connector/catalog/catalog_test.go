@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -8,8 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/catalog"
 	"github.com/eventsluice/sluice/internal/connector/settings"
+	"github.com/eventsluice/sluice/internal/event"
 )
 
 // row is a line of a table that explains a setting, or several of them.
@@ -68,6 +71,42 @@ func TestEveryConnectorIsListedOnceInTheGuide(t *testing.T) {
 	for _, kind := range append(catalog.New(catalog.AWS{}).Kinds(), "sqlite") {
 		if n := strings.Count(string(guide), "| ["+kind+"]("); n != 1 {
 			t.Errorf("docs/connectors.md lists %s %d times", kind, n)
+		}
+	}
+}
+
+// Connectors that hand events over as they are have the setting privacy, and keep
+// to it.
+func TestWhatPrivacyDropsIsInNoCall(t *testing.T) {
+	t.Parallel()
+	e := event.Event{
+		ID: "e1", Type: event.TypeTrack, Name: "n", UserID: "u1", Timestamp: "2026-11-23T10:00:00Z", ReceivedAt: "2026-11-23T10:00:00Z",
+		Data: []byte(`{"password":"hunter2","plan":"pro"}`),
+	}
+	deliveries := []connector.Delivery{{Event: e, Raw: e.Append(nil)}}
+	for kind, settings := range map[string]string{
+		"webhook":    `{"url":"https://crm.example/"`,
+		"postgres":   `{"url":"postgres://user@db.example/events"`,
+		"clickhouse": `{"url":"https://db.example:8443"`,
+		"redshift":   `{"workgroup_name":"w","database":"d","staging_bucket":"staging","iam_role":"arn:aws:iam::123456789012:role/copy"`,
+		"s3":         `{"bucket":"events"`,
+	} {
+		payload := func(settings string) string {
+			conn, err := catalog.New(catalog.AWS{})[kind].New([]byte(settings), connector.Env{})
+			if err != nil {
+				t.Fatalf("%s: %v", kind, err)
+			}
+			plan := conn.Plan(deliveries)
+			if len(plan.Calls) != 1 {
+				t.Fatalf("%s: %+v", kind, plan)
+			}
+			return fmt.Sprintf("%s", plan.Calls[0].Payload)
+		}
+		if got := payload(settings + "}"); !strings.Contains(got, "hunter2") {
+			t.Errorf("%s: nothing to look for in %s", kind, got)
+		}
+		if got := payload(settings + `,"privacy":{"drop":["/data/password"]}}`); strings.Contains(got, "hunter2") || !strings.Contains(got, "pro") {
+			t.Errorf("%s: %s", kind, got)
 		}
 	}
 }

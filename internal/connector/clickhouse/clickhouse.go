@@ -110,7 +110,7 @@ func (c *Connector) Limits() connector.Limits {
 
 // Plan implements connector.Connector. The payload of a call is its rows.
 func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
-	return warehouse.Plan(events, maxRows, makeRow)
+	return warehouse.Plan(c.cfg.filter, events, maxRows, makeRow)
 }
 
 // Send implements connector.Connector.

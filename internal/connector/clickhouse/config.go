@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/eventsluice/sluice/internal/connector/httpcall"
+	"github.com/eventsluice/sluice/internal/connector/mapping"
 	"github.com/eventsluice/sluice/internal/connector/settings"
 	"github.com/eventsluice/sluice/internal/connector/warehouse"
 )
@@ -45,6 +46,9 @@ type Config struct {
 	// Query are ClickHouse's own settings for each INSERT, such as
 	// {"insert_quorum":"auto"}.
 	Query map[string]string `json:"query" doc:"settings of ClickHouse for each INSERT, such as {\"insert_quorum\":\"auto\"}"`
+	// Privacy is applied before all else.
+	Privacy mapping.Privacy `json:"privacy" doc:"what is removed from events or hashed first: drop, hash, salt, ip; see mapping"`
+	filter  *mapping.Filter
 }
 
 // DefaultConfig returns the settings that hold where none are given.
@@ -73,6 +77,10 @@ var settingName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 func parseConfig(raw json.RawMessage) (Config, table, error) {
 	cfg := DefaultConfig()
 	faults := []error{settings.Decode(raw, &cfg)}
+	filter, err := mapping.NewFilter(cfg.Privacy)
+	if cfg.filter = filter; err != nil {
+		faults = append(faults, err)
+	}
 	table, err := parseTable(cfg.Table)
 	if err != nil && cfg.Table != "" {
 		faults = append(faults, fmt.Errorf("table: %w", err))

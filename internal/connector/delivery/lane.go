@@ -223,10 +223,14 @@ func (l *lane) parkBehind(ctx context.Context, behind []*item) error {
 // Events that failed together are tried again in ever smaller groups, half the
 // size with each attempt, so that one event that makes whole calls fail ends
 // up alone.
+//
+// They are read into memory, where a lane has its share of the bytes that wait for
+// their first attempt; one event may be larger.
 func (l *lane) takeDue(ctx context.Context, limit int) ([]*item, error) {
 	now := time.Now()
 	var group []*item
-	for len(group) < limit {
+	room := l.r.cfg.MaxPendingBytes / len(l.r.lanes)
+	for len(group) < limit && room > 0 {
 		h := l.holds.next()
 		if h == nil || h.letters[0].due.After(now) {
 			break
@@ -249,8 +253,12 @@ func (l *lane) takeDue(ctx context.Context, limit int) ([]*item, error) {
 			if err != nil {
 				return nil, err
 			}
-			if it != nil {
-				group = append(group, it)
+			if it == nil {
+				continue
+			}
+			group = append(group, it)
+			if room -= len(it.raw); room <= 0 {
+				break
 			}
 		}
 	}

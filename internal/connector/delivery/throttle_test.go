@@ -67,7 +67,9 @@ func TestASmallQuotaIsFoundAndHeld(t *testing.T) {
 			t.Errorf("%d of %d calls in five minutes were throttled, at a quota of 3000", throttled, calls)
 		}
 		b := s.runner.Status().Budget
-		if b.CallsPerSecond < 4 || b.CallsPerSecond > 12 || b.ThrottledCalls != uint64(foundThrottled+throttled) || b.MaxCalls != 8 || b.CutAt.IsZero() {
+		// The quota lets ten more through at once, so that the budget may be above it
+		// for some seconds before it is cut.
+		if b.CallsPerSecond < 4 || b.CallsPerSecond > 20 || b.ThrottledCalls != uint64(foundThrottled+throttled) || b.MaxCalls != 8 || b.CutAt.IsZero() {
 			t.Errorf("budget %+v", b)
 		}
 		time.Sleep(15 * time.Minute)

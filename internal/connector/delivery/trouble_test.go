@@ -595,3 +595,47 @@ func TestAReplayOfEventsThatDieAgainEnds(t *testing.T) {
 		s.checkDisk()
 	})
 }
+
+// What was parked is read back within the memory that a lane has, however many
+// events may be in a plan.
+func TestParkedEventsAreReadBackWithinTheirShareOfMemory(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const events, size, bound = 100, 1 << 10, 20 << 10
+		s := newScene(t)
+		s.conn.Bounds.MaxEvents = 1000
+		s.cfg.Concurrency, s.cfg.MaxPendingBytes = 1, bound
+		s.cfg.Retry = retry.Policy{BaseDelay: time.Minute, MaxDelay: time.Minute, MaxAttempts: 10}
+		failing, most := true, 0
+		s.conn.Answer(func(_ context.Context, events []connector.Delivery) []connector.Result {
+			bytes := 0
+			for _, d := range events {
+				bytes += len(d.Raw)
+			}
+			if failing {
+				// Each for itself: the destination is not in trouble.
+				results := connector.All(len(events), connector.Result{Class: connector.Retryable, Code: "busy", Message: "busy"})
+				results[0].Class = connector.Delivered
+				return results
+			}
+			most = max(most, bytes)
+			return connector.All(len(events), connector.Result{Class: connector.Delivered})
+		})
+		for i := range events {
+			s.stream.Append(fmt.Appendf(nil, `{"id":"e%d","type":"track","name":"n","user_id":"u%d","data":{"pad":%q}}`, i, i, strings.Repeat("x", size)))
+		}
+		s.start()
+		time.Sleep(time.Second)
+		if c := s.runner.Counts(); c.Retrying < events/2 {
+			t.Fatalf("%+v: too few are parked to prove anything", c)
+		}
+		failing = false
+		s.runner.Wake() // all at once
+		time.Sleep(time.Hour)
+		s.wantCounts(delivery.Counts{Seen: events, Delivered: events})
+		if most == 0 || most > bound+2*size {
+			t.Errorf("a plan had %d bytes of parked events, at most %d are allowed", most, bound)
+		}
+		s.stop()
+	})
+}

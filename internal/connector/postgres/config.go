@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/eventsluice/sluice/internal/connector/mapping"
 	"github.com/eventsluice/sluice/internal/connector/settings"
 	"github.com/eventsluice/sluice/internal/connector/warehouse"
 )
@@ -32,6 +33,9 @@ type Config struct {
 	// that it has. Default "id" alone. A partitioned table needs the column it is
 	// partitioned by in it.
 	Key []string `json:"key" validate:"min=1" doc:"columns of the table's unique key, id among them; more than id for a partitioned table"`
+	// Privacy is applied before all else.
+	Privacy mapping.Privacy `json:"privacy" doc:"what is removed from events or hashed first: drop, hash, salt, ip; see mapping"`
+	filter  *mapping.Filter
 }
 
 // DefaultConfig returns the settings that hold where none are given.
@@ -54,6 +58,10 @@ const maxConns = 4
 func parseConfig(raw json.RawMessage) (Config, *pgxpool.Config, table, error) {
 	cfg := DefaultConfig()
 	faults := []error{settings.Decode(raw, &cfg)}
+	filter, err := mapping.NewFilter(cfg.Privacy)
+	if cfg.filter = filter; err != nil {
+		faults = append(faults, err)
+	}
 	table, err := parseTable(cfg.Table)
 	if err != nil {
 		faults = append(faults, fmt.Errorf("table: %w", err))

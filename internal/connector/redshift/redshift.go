@@ -95,7 +95,7 @@ func (c *Connector) Limits() connector.Limits {
 
 // Plan implements connector.Connector. The payload of a call is its rows.
 func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
-	return warehouse.Plan(events, c.cfg.MaxEvents, makeRow)
+	return warehouse.Plan(c.cfg.filter, events, c.cfg.MaxEvents, makeRow)
 }
 
 // Send implements connector.Connector.

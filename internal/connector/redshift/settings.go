@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/eventsluice/sluice/internal/connector/mapping"
 	"github.com/eventsluice/sluice/internal/connector/settings"
 )
 
@@ -30,6 +31,9 @@ type Config struct {
 
 	Linger    settings.Duration `json:"linger" validate:"min=0s,max=15m" doc:"how long events wait for others, so that loads are few and large"`
 	MaxEvents int               `json:"max_events" validate:"min=1,max=100000" doc:"the most events of one load"`
+	// Privacy is applied before all else.
+	Privacy mapping.Privacy `json:"privacy" doc:"what is removed from events or hashed first: drop, hash, salt, ip; see mapping"`
+	filter  *mapping.Filter
 }
 
 // DefaultConfig returns the settings that hold where none are given.
@@ -60,6 +64,10 @@ const (
 func parseConfig(raw json.RawMessage) (Config, table, error) {
 	cfg := DefaultConfig()
 	faults := []error{settings.Decode(raw, &cfg)}
+	filter, err := mapping.NewFilter(cfg.Privacy)
+	if cfg.filter = filter; err != nil {
+		faults = append(faults, err)
+	}
 	fail := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	switch {
 	case cfg.ClusterIdentifier == "" && cfg.WorkgroupName == "":

@@ -94,6 +94,10 @@ func (c *Connector) Limits() connector.Limits {
 // Plan implements connector.Connector. The payload of a call is a *file; what is
 // in it is encoded by Send, so that only files on their way take memory.
 func (c *Connector) Plan(events []connector.Delivery) connector.Plan {
+	return c.cfg.filter.Plan(events, c.plan)
+}
+
+func (c *Connector) plan(events []connector.Delivery) connector.Plan {
 	var (
 		plan   connector.Plan
 		drafts []*draft

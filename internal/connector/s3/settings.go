@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/eventsluice/sluice/internal/connector/mapping"
 	"github.com/eventsluice/sluice/internal/connector/settings"
 )
 
@@ -32,6 +33,9 @@ type Config struct {
 	SecretAccessKey string `json:"secret_access_key" doc:"the secret of access_key_id"`
 	StorageClass    string `json:"storage_class" validate:"omitempty,oneof=STANDARD STANDARD_IA ONEZONE_IA INTELLIGENT_TIERING GLACIER_IR" doc:"the storage class of the files; default: the bucket's"`
 	KMSKeyID        string `json:"kms_key_id" doc:"the KMS key that files are encrypted with; default: the bucket's encryption"`
+	// Privacy is applied before all else.
+	Privacy mapping.Privacy `json:"privacy" doc:"what is removed from events or hashed first: drop, hash, salt, ip; see mapping"`
+	filter  *mapping.Filter
 }
 
 // Values of Config.Format, Config.Compression and Config.Partition.
@@ -63,6 +67,10 @@ const maxPrefix = 512
 func parseConfig(raw json.RawMessage) (Config, error) {
 	cfg := DefaultConfig()
 	faults := []error{settings.Decode(raw, &cfg)}
+	filter, err := mapping.NewFilter(cfg.Privacy)
+	if cfg.filter = filter; err != nil {
+		faults = append(faults, err)
+	}
 	if cfg.Bucket != "" && !bucketName.MatchString(cfg.Bucket) {
 		faults = append(faults, errors.New("bucket: is not the name of a bucket: 3 to 63 small letters, digits, dots and hyphens"))
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/mapping"
 	"github.com/eventsluice/sluice/internal/event"
 )
 
@@ -18,9 +19,13 @@ var Columns = [...]string{
 const MaxBytes = 8 << 20
 
 // Plan makes calls whose payload is a []Row of at most maxRows rows and
-// MaxBytes. makeRow maps an event, or returns the result of an event that the
-// warehouse cannot have.
-func Plan[Row any](events []connector.Delivery, maxRows int, makeRow func(*event.Event) (Row, *connector.Result)) connector.Plan {
+// MaxBytes, of events as privacy leaves them. makeRow maps an event, or returns
+// the result of an event that the warehouse cannot have.
+func Plan[Row any](privacy *mapping.Filter, events []connector.Delivery, maxRows int, makeRow func(*event.Event) (Row, *connector.Result)) connector.Plan {
+	return privacy.Plan(events, func(events []connector.Delivery) connector.Plan { return plan(events, maxRows, makeRow) })
+}
+
+func plan[Row any](events []connector.Delivery, maxRows int, makeRow func(*event.Event) (Row, *connector.Result)) connector.Plan {
 	var (
 		plan    connector.Plan
 		rows    []Row

@@ -25,7 +25,7 @@ func TestCallsAreBoundedInEventsAndBytes(t *testing.T) {
 		many[i].Event.ID = fmt.Sprint(i)
 	}
 	many[7].Event.ID = "bad"
-	plan := Plan(many, maxRows, ids)
+	plan := Plan(nil, many, maxRows, ids)
 	if len(plan.Calls) != 2 || len(plan.Calls[0].Events) != maxRows || len(plan.Calls[1].Events) != maxRows {
 		t.Errorf("%d calls", len(plan.Calls))
 	}
@@ -48,7 +48,7 @@ func TestCallsAreBoundedInEventsAndBytes(t *testing.T) {
 		large[i].Event.Data = make([]byte, size)
 	}
 	large[3].Event.Data = make([]byte, 3*MaxBytes) // alone, and sent all the same
-	plan = Plan(large, maxRows, ids)
+	plan = Plan(nil, large, maxRows, ids)
 	var got []int
 	for _, call := range plan.Calls {
 		got = append(got, len(call.Events))
