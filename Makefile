@@ -63,7 +63,7 @@ test: ## every test; parts that this machine lacks are skipped, with a line sayi
 simulate: ## producer and spool with stream, clock and faults simulated, SEEDS (10000) times; the fan-out a tenth of it; a bad day for each connector
 	$(GO) test -timeout 30m -run '^TestSimulation$$' ./internal/stream/producer ./internal/stream/spool -sim.seeds=$(SEEDS)
 	$(GO) test -timeout 30m -run '^TestSimulation$$' ./internal/router/fanout -sim.seeds=$$(($(SEEDS) / 10))
-	$(GO) test -timeout 30m -run '^TestEndures' ./internal/connector/...
+	$(GO) test -timeout 30m -run '^TestEndures' $(call folders_with,TestEndures)
 
 bench: ## sluice beside a bare net/http + chi handler: rate, latency, CPU per event; what Kinesis would bill
 	$(GO) run ./internal/bench $(BENCH)
@@ -83,12 +83,14 @@ fmt: ## gofmt on everything
 vuln: $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION) ## known vulnerabilities in what is called
 	$< ./...
 
+# Only folders that have such tests are built.
+folders_with = $(addprefix ./,$(patsubst %/,%,$(sort $(dir $(shell grep -rl --include='*_test.go' '^func $(1)' cmd deployments examples internal)))))
+
 fuzz: ## every fuzz target for FUZZTIME (10s)
-	@$(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | while read -r package; do \
-		listed=$$($(GO) test -list '^Fuzz' "$$package" </dev/null) || { echo "$$listed"; exit 1; }; \
-		echo "$$listed" | sed -n '/^Fuzz/p' | while read -r target; do \
-			echo "$$package $$target"; \
-			said=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null 2>&1) && { echo "$$said" | tail -3; continue; }; \
+	@for folder in $(call folders_with,Fuzz); do \
+		sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$folder"/*_test.go | while read -r target; do \
+			echo "$$folder $$target"; \
+			said=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$folder" </dev/null 2>&1) && { echo "$$said" | tail -3; continue; }; \
 			echo "$$said"; \
 			case $$said in \
 				*"Failing input"*) exit 1 ;; \

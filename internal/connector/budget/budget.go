@@ -2,8 +2,8 @@
 // many calls may be in flight, and how many events or calls may begin per
 // second.
 //
-// A throttled call cuts what is allowed to half of what was in use, and calls
-// that are taken raise it slowly again ("additive increase, multiplicative
+// When calls are throttled, what is allowed is cut to half of what was in use, and
+// calls that are taken raise it slowly again ("additive increase, multiplicative
 // decrease", as TCP does, RFC 5681). A budget says how fast to go; it does not
 // say when to stop: that a destination asks to be left alone, or is away, is for
 // those who make the calls.
@@ -12,6 +12,7 @@ package budget
 import (
 	"context"
 	"math"
+	"math/bits"
 	"sync"
 	"time"
 
@@ -59,8 +60,11 @@ type Budget struct {
 	taken     meter
 	roundTrip time.Duration
 	throttled uint64
-	cutAt     time.Time
-	raisedAt  time.Time
+	// recent has a bit for each of the last calls since the cut, the newest lowest:
+	// 1 if it was throttled.
+	recent   uint64
+	cutAt    time.Time
+	raisedAt time.Time
 }
 
 const (
@@ -79,6 +83,33 @@ const (
 	// so, once it is past where it was cut.
 	probing = 10 * time.Second
 )
+
+// tolerance is how many of the last calls may be throttled before there is a cut.
+// Vendors refuse a call now and then though the quota is not used up, and a cut for
+// each of those would leave next to nothing: with one call of fifty refused so,
+// some seven calls a second. Where few are made, each is a large part of them.
+type tolerance struct {
+	perSecond float64 // from so many that are taken
+	last      uint64  // selects the calls that are looked at
+	throttled int
+}
+
+var tolerances = [...]tolerance{
+	{perSecond: 20, last: 1<<64 - 1, throttled: 7},
+	{perSecond: 5, last: 1<<20 - 1, throttled: 2},
+	{last: 1, throttled: 0},
+}
+
+// tolerates reports whether what was throttled of late is no reason for a cut.
+func (b *Budget) tolerates(now time.Time) bool {
+	rate := b.taken.perSecond(now)
+	for _, t := range tolerances {
+		if rate >= t.perSecond {
+			return bits.OnesCount64(b.recent&t.last) <= t.throttled
+		}
+	}
+	return false
+}
 
 // amount is something that is cut and raised.
 type amount struct {
@@ -318,12 +349,18 @@ func (b *Budget) End(began, ended time.Time, events int, o Outcome) {
 	case Throttled:
 		b.throttled++
 		// What began before the last cut says nothing of what is allowed since.
-		if !began.Before(b.cutAt) && ended.Sub(b.cutAt) >= cutEvery {
+		if began.Before(b.cutAt) {
+			break
+		}
+		b.recent = b.recent<<1 | 1
+		if ended.Sub(b.cutAt) >= cutEvery && !b.tolerates(ended) {
 			b.cut(ended, events)
+			b.recent = 0
 		}
 	case Barred:
 		b.throttled++
 	case Taken:
+		b.recent <<= 1
 		if took := ended.Sub(began); b.roundTrip == 0 {
 			b.roundTrip = took
 		} else {
@@ -344,7 +381,8 @@ func (b *Budget) End(began, ended time.Time, events int, o Outcome) {
 // cut takes half of what was in use.
 func (b *Budget) cut(now time.Time, events int) {
 	b.cutAt, b.raisedAt = now, now
-	abreast := float64(min(b.inFlight, int(b.window.now)))
+	// Those that were throttled before this one, and tolerated, were in flight too.
+	abreast := float64(min(b.inFlight+max(0, bits.OnesCount64(b.recent&0xff)-1), int(b.window.now)))
 	used := b.taken.perSecond(now)
 	if b.rate.most > 0 {
 		b.fill(now)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -110,6 +111,27 @@ func (v *vendor) reset() (calls, throttled, events int) {
 	calls, throttled, events = v.calls, v.throttled, v.events
 	v.calls, v.throttled, v.events = 0, 0, 0
 	return calls, throttled, events
+}
+
+// A vendor that refuses a call of fifty, whatever it gets, is not taken for one
+// whose quota is used up: that would leave some calls a second.
+func TestCallsThatAreRefusedNowAndThenLeaveMostOfTheRate(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(2) {
+		synctest.Test(t, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(seed, 0))
+			b := budget.New(budget.Config{Calls: 16})
+			v := &vendor{takes: 20 * time.Millisecond, quota: func(time.Time, int, int) bool { return random.IntN(50) > 0 }}
+			const measured = 10 * time.Minute
+			drive(t, b, v, 16, 1, measured)
+			calls, throttled, _ := v.reset()
+			rate := float64(calls) / measured.Seconds()
+			t.Logf("seed %d: %d of %d calls throttled, %.0f calls/s of the 800 that there is time for", seed, throttled, calls, rate)
+			if rate < 50 {
+				t.Error("next to nothing is left")
+			}
+		})
+	}
 }
 
 // The quota is found within a minute, and then held: little is throttled, and
