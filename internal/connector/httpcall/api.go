@@ -27,7 +27,7 @@ type APIConfig struct {
 	// is on the public Internet, or on this machine: a name that leads to another
 	// private address is refused.
 	Base string
-	// Endpoint is the operator's setting "endpoint", see ParseEndpoint. If it is
+	// Endpoint is the operator's setting "endpoint", see parseEndpoint. If it is
 	// not empty it takes the place of Base, and may be a private address.
 	Endpoint string
 	// AllowHTTP lets the address be http, that is, readable on the way, also where
@@ -82,10 +82,8 @@ func NewAPI(cfg APIConfig) (*API, error) {
 	}, nil
 }
 
-// ParseEndpoint reads the address of an API: https, or http on this machine. A
-// path at its end comes before the paths of calls.
-func ParseEndpoint(text string) (*url.URL, error) { return parseEndpoint(text, false) }
-
+// parseEndpoint reads the address of an API: https, or http on this machine, or
+// anywhere if that is allowed. A path at its end comes before the paths of calls.
 func parseEndpoint(text string, allowHTTP bool) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
