@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+
+	"github.com/eventsluice/sluice/internal/connector"
 )
 
 func testSettings(t *testing.T, h Harness) {
@@ -70,4 +72,25 @@ func (b *bench) wantFault(name string, settings map[string]json.RawMessage, want
 		}
 	}
 	b.noSecret(name, err.Error())
+}
+
+// Refuses fails the test unless settings are refused with these faults and no
+// others, a line each, that do not repeat a secret: tests use "hunter2" for them.
+func Refuses(t *testing.T, factory connector.Factory, settings string, faults ...string) {
+	t.Helper()
+	_, err := factory([]byte(settings), connector.Env{})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range faults {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not say %q:\n%v", want, err)
+		}
+	}
+	if n := strings.Count(err.Error(), "\n") + 1; n != len(faults) {
+		t.Errorf("%d faults, want %d:\n%v", n, len(faults), err)
+	}
+	if strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("the error repeats a secret: %v", err)
+	}
 }

@@ -63,7 +63,7 @@ func parseConfig(raw json.RawMessage) (Config, *pgxpool.Config, table, error) {
 		faults = append(faults, err)
 	}
 	table, err := parseTable(cfg.Table)
-	if err != nil {
+	if err != nil && cfg.Table != "" { // or it is said already that it is required
 		faults = append(faults, fmt.Errorf("table: %w", err))
 	}
 	faults = append(faults, checkKey(cfg.Key))
