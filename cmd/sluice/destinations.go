@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/eventsluice/sluice/internal/app"
@@ -13,12 +11,7 @@ func newConnectors() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "connectors [KIND]",
 		Short: "List the connectors that there are, or the settings and limits of one",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return wrongUse{fmt.Errorf("wants at most one connector, got %q (see %s --help)", args, cmd.CommandPath())}
-			}
-			return nil
-		},
+		Args:  atMostOne("connector"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := app.ListConnectors(optional(args), asJSON, cmd.OutOrStdout()); err != nil {
 				return wrongUse{err}
@@ -73,12 +66,7 @@ func checkDestinations(settings *app.Settings) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check [DESTINATION]",
 		Short: "Check settings, address and credentials, without sending an event; exit status 1 if a destination is not well",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return wrongUse{fmt.Errorf("wants at most one destination, got %q (see %s --help)", args, cmd.CommandPath())}
-			}
-			return nil
-		},
+		Args:  atMostOne("destination"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := fill(cmd, settings); err != nil {
 				return err

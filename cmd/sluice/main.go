@@ -149,6 +149,16 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// atMostOne wants one argument or none; what says in words what it is.
+func atMostOne(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return wrongUse{fmt.Errorf("wants at most one %s, got %q (see %s --help)", what, args, cmd.CommandPath())}
+		}
+		return nil
+	}
+}
+
 // group is a command that only has commands below it.
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{

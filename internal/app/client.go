@@ -59,6 +59,15 @@ func dial(ctx context.Context, s Settings) (*client, error) {
 	return c, err
 }
 
+// dialRunning is dial for commands that can do nothing without such a process.
+func dialRunning(ctx context.Context, s Settings) (*client, error) {
+	c, err := dial(ctx, s)
+	if errors.Is(err, errNotRunning) {
+		err = fmt.Errorf("%w: nothing answers for the data folder %s", err, s.DataDir)
+	}
+	return c, err
+}
+
 // get makes one request and decodes its answer. An answer that is not 2xx
 // becomes the fault that its problem document names.
 func (c *client) get(ctx context.Context, path string, query url.Values, into any) error {
@@ -126,10 +135,7 @@ func (p *problem) fault() error {
 // PrintLedger prints the ledger of the running process, as JSON if asked to.
 // It returns ErrSaid if the ledger has a residual.
 func PrintLedger(ctx context.Context, s Settings, asJSON bool, out io.Writer) error {
-	c, err := dial(ctx, s)
-	if errors.Is(err, errNotRunning) {
-		return fmt.Errorf("%w: nothing answers for the data folder %s", err, s.DataDir)
-	}
+	c, err := dialRunning(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -138,9 +144,7 @@ func PrintLedger(ctx context.Context, s Settings, asJSON bool, out io.Writer) er
 		return err
 	}
 	if asJSON {
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(statement)
+		err = writeIndented(out, statement)
 	} else {
 		err = writeLedger(out, statement)
 	}

@@ -95,10 +95,7 @@ func ShowLetter(ctx context.Context, desk deadletter.Desk, destination, id strin
 	if err != nil {
 		return err
 	}
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(letter)
+	return writeIndented(out, letter)
 }
 
 // CountLetters prints how many letters there are: of a queue on AWS how many

@@ -111,10 +111,7 @@ func listIdle(destinations []Destination, asJSON bool, out io.Writer) error {
 // OperateDestination pauses or resumes a destination of the running process.
 // The reason of a pause may be empty.
 func OperateDestination(ctx context.Context, s Settings, name, verb, reason string, out io.Writer) error {
-	c, err := dial(ctx, s)
-	if errors.Is(err, errNotRunning) {
-		return fmt.Errorf("%w: nothing answers for the data folder %s", err, s.DataDir)
-	}
+	c, err := dialRunning(ctx, s)
 	if err != nil {
 		return err
 	}

@@ -197,9 +197,36 @@ type Env struct {
 	Dial Dial
 }
 
+// Logger returns Log, or one that discards everything.
+func (e Env) Logger() *slog.Logger {
+	if e.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return e.Log
+}
+
 // Factory makes a connector from the settings of a destination. The error
 // names every setting that is wrong; it does not connect.
 type Factory func(settings json.RawMessage, env Env) (Connector, error)
+
+// Spread returns the result of each event from those of the inputs of a call that
+// events became together; inputs has the index of each event's. Of events that
+// share an input one may be to blame if it is refused: they are TooLarge, so that
+// they are sent apart.
+func Spread(inputs []int, byInput []Result) []Result {
+	shared := make([]int, len(byInput))
+	for _, input := range inputs {
+		shared[input]++
+	}
+	results := make([]Result, len(inputs))
+	for i, input := range inputs {
+		results[i] = byInput[input]
+		if shared[input] > 1 && results[i].Class == Permanent {
+			results[i].Class = TooLarge
+		}
+	}
+	return results
+}
 
 // All returns n results that are the same.
 func All(n int, r Result) []Result {

@@ -39,10 +39,10 @@ const (
 
 // Connector writes events to one table.
 type Connector struct {
+	httpcall.Vendor
 	cfg   Config
 	table table
 	query url.Values // of each INSERT
-	api   *httpcall.API
 	log   *slog.Logger
 }
 
@@ -78,10 +78,10 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	c := &Connector{cfg: cfg, table: table, api: api, log: env.Log}
-	if c.log == nil {
-		c.log = slog.New(slog.DiscardHandler)
+	limits := connector.Limits{
+		MaxEvents: maxRows, MaxConcurrency: maxCalls, Dedups: cfg.Dedup, Timeout: callTimeout, Linger: time.Duration(cfg.Linger),
 	}
+	c := &Connector{Vendor: httpcall.Vendor{Name: Kind, Mapping: version, Allows: limits, API: api}, cfg: cfg, table: table, log: env.Logger()}
 	c.query = url.Values{
 		"query": {table.insert()},
 		// The answer waits until the rows are stored, so that its status says it.
@@ -93,19 +93,6 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 		}
 	}
 	return c, nil
-}
-
-// Kind implements connector.Connector.
-func (c *Connector) Kind() string { return Kind }
-
-// Version implements connector.Connector.
-func (c *Connector) Version() string { return version }
-
-// Limits implements connector.Connector.
-func (c *Connector) Limits() connector.Limits {
-	return connector.Limits{
-		MaxEvents: maxRows, MaxConcurrency: maxCalls, Dedups: c.cfg.Dedup, Timeout: callTimeout, Linger: time.Duration(c.cfg.Linger),
-	}
 }
 
 // Plan implements connector.Connector. The payload of a call is its rows.
@@ -125,12 +112,6 @@ func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.R
 	defer cancel()
 	c.insert(ctx, calls)
 	return results
-}
-
-// Close implements connector.Connector.
-func (c *Connector) Close() error {
-	c.api.Close()
-	return nil
 }
 
 // pending is a row and where its result goes.
@@ -212,11 +193,11 @@ func (c *Connector) insertOnce(ctx context.Context, rows []pending) (result conn
 // token: later its events may come back in other company, and be there twice until
 // parts are merged.
 func (c *Connector) twice(ctx context.Context, request httpcall.Request) *httpcall.Exchange {
-	x := c.api.Do(ctx, request)
+	x := c.API.Do(ctx, request)
 	if x.Err == nil || x.Class() != connector.Ambiguous || !c.cfg.Dedup || ctx.Err() != nil {
 		return x
 	}
-	again := c.api.Do(ctx, request)
+	again := c.API.Do(ctx, request)
 	if outcome(again).Class == connector.Retryable {
 		return x // what is not known of the first is not known yet
 	}
@@ -225,7 +206,7 @@ func (c *Connector) twice(ctx context.Context, request httpcall.Request) *httpca
 
 // run carries out a statement without rows.
 func (c *Connector) run(ctx context.Context, statement string) *httpcall.Exchange {
-	return c.api.Do(ctx, httpcall.Request{Path: "/", Query: url.Values{"wait_end_of_query": {"1"}}, Body: []byte(statement)})
+	return c.API.Do(ctx, httpcall.Request{Path: "/", Query: url.Values{"wait_end_of_query": {"1"}}, Body: []byte(statement)})
 }
 
 // token names the rows of a call: ClickHouse does not insert again what it has

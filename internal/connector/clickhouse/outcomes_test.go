@@ -248,7 +248,7 @@ func TestTheSimulatedServerAnswersAsTheEngine(t *testing.T) {
 				query = strings.ReplaceAll(query, "{db}", database)
 				x := c.run(t.Context(), query)
 				if rows != "" {
-					x = c.api.Do(t.Context(), httpcall.Request{Path: "/", Body: []byte(rows), Query: url.Values{"query": {query}, "async_insert": {"0"}}})
+					x = c.API.Do(t.Context(), httpcall.Request{Path: "/", Body: []byte(rows), Query: url.Values{"query": {query}, "async_insert": {"0"}}})
 				}
 				code, text := exception(x)
 				return x.Status, code, faultyRow(text), faultyColumn(text)

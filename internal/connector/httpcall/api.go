@@ -214,6 +214,12 @@ func (x *Exchange) setting() string {
 	return names
 }
 
+// After gives a result of this exchange a wait, unless the answer asks for one.
+func (x *Exchange) After(r connector.Result, wait time.Duration) connector.Result {
+	r.RetryAfter = cmp.Or(x.RetryAfter, wait)
+	return r
+}
+
 // Foreign reports whether there is an answer with a body that is no JSON object,
 // as a page for people is: what vendors with an API of JSON do not write. A body
 // of which only the end is missing is not foreign.

@@ -1,7 +1,6 @@
 package hubspot
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -145,15 +144,15 @@ func whole(x *httpcall.Exchange, scope string) (_ connector.Result, ok bool) {
 		}
 		return x.Result(connector.Auth, code(a.Category, "forbidden"), message+quoted(a.Message)), true
 	case x.Status == http.StatusLocked:
-		return after(x, x.Result(connector.Retryable, "locked", a.Message), waitLocked), true
+		return x.After(x.Result(connector.Retryable, "locked", a.Message), waitLocked), true
 	case x.Status == statusMigrating:
-		return after(x, x.Result(connector.Throttled, "migration", "the account is moving to another data centre"+quoted(a.Message)), waitMigrating), true
+		return x.After(x.Result(connector.Throttled, "migration", "the account is moving to another data centre"+quoted(a.Message)), waitMigrating), true
 	case x.Status == http.StatusTooManyRequests:
 		wait := waitShort
 		if strings.Contains(strings.ToUpper(a.PolicyName), "DAILY") {
 			wait = waitDaily
 		}
-		return after(x, x.Result(connector.Throttled, code(a.PolicyName, "rate_limit"), a.Message), wait), true
+		return x.After(x.Result(connector.Throttled, code(a.PolicyName, "rate_limit"), a.Message), wait), true
 	case x.Status == http.StatusNotFound && (!a.readable || a.Category == "" && a.Message == ""), x.Status/100 == 2 && x.Foreign():
 		// HubSpot says what it did not find, and has no page that says that all is
 		// well; somebody else answers here.
@@ -176,12 +175,6 @@ func quoted(message string) string {
 		return ""
 	}
 	return ": " + message
-}
-
-// after gives a result the wait that HubSpot asks for, or one if it names none.
-func after(x *httpcall.Exchange, r connector.Result, wait time.Duration) connector.Result {
-	r.RetryAfter = cmp.Or(x.RetryAfter, wait)
-	return r
 }
 
 // code returns one of HubSpot's words as the code of a result.

@@ -18,7 +18,7 @@ import (
 // Check implements connector.Checker. It asks whose account the token is of, and
 // compares that with the names of events.
 func (c *Connector) Check(ctx context.Context) connector.Result {
-	x := c.api.Do(ctx, httpcall.Request{Method: http.MethodGet, Path: pathAccount})
+	x := c.API.Do(ctx, httpcall.Request{Method: http.MethodGet, Path: pathAccount})
 	if result, ok := whole(x, "oauth"); ok {
 		return result
 	}

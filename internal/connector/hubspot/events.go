@@ -132,29 +132,18 @@ next:
 // limit characters; long says that it had more. An array of plain values becomes
 // "a;b;c", an object its JSON text.
 func appendValue(dst, value []byte, limit int) (_ []byte, long bool) {
-	switch value[0] {
-	case '"':
-		if len(value)-2 <= limit { // as it is written it has no fewer bytes than it means
-			return append(dst, value...), false
-		}
-	case '[', '{':
-	default: // a number, true, false
-		if len(value) <= limit {
-			return append(append(append(dst, '"'), value...), '"'), false
-		}
+	if !mapping.IsArray(value) {
+		return mapping.AppendAsText(dst, value, limit)
 	}
-	text, _ := mapping.Text(value)
-	if value[0] == '[' {
-		text = joined(value, text)
-	}
+	text := joined(value)
 	short := mapping.CutRunes(text, limit)
 	return event.AppendString(dst, short), len(short) < len(text)
 }
 
 // joined returns the values of an array with semicolons between them, as HubSpot
-// has the values of a property with several; text if not all are plain. Null is
-// left out.
-func joined(array []byte, text string) string {
+// has the values of a property with several; as it is written if not all are
+// plain. Null is left out.
+func joined(array []byte) string {
 	var b strings.Builder
 	plain := true
 	err := event.Elements(array, func(value []byte) bool {
@@ -168,7 +157,7 @@ func joined(array []byte, text string) string {
 		return plain
 	})
 	if err != nil || !plain {
-		return text
+		return string(array)
 	}
 	return b.String()
 }

@@ -47,8 +47,8 @@ const linger = time.Second
 
 // Connector sends to one HubSpot account.
 type Connector struct {
+	httpcall.Vendor
 	cfg    Settings
-	api    *httpcall.API
 	mapper *mapping.Mapper
 	// listed are the properties of events that are sent, nil if all are. sendsEmail
 	// says that the settings name email among them.
@@ -62,23 +62,6 @@ var (
 	_ connector.Checker   = (*Connector)(nil)
 	_ connector.Factory   = New
 )
-
-// Kind implements connector.Connector.
-func (c *Connector) Kind() string { return Kind }
-
-// Version implements connector.Connector.
-func (c *Connector) Version() string { return version }
-
-// Limits implements connector.Connector.
-func (c *Connector) Limits() connector.Limits {
-	return connector.Limits{MaxEvents: maxEvents, Dedups: true, Linger: linger}
-}
-
-// Close implements connector.Connector.
-func (c *Connector) Close() error {
-	c.api.Close()
-	return nil
-}
 
 // batch is the payload of a call: either events or contacts.
 type batch struct {
@@ -95,25 +78,19 @@ type batch struct {
 
 // results returns the result of each event from those of the inputs. Of events
 // that share one because they have the same id, the first is delivered and the
-// others are duplicates. Of identify events that share a contact one may be to
-// blame if it is refused: they are to be sent apart.
+// others are duplicates.
 func (b *batch) results(byInput []connector.Result) []connector.Result {
+	if b.contacts != nil {
+		return connector.Spread(b.inputs, byInput)
+	}
 	results := make([]connector.Result, len(b.inputs))
-	shared := make([]int, len(byInput))
+	seen := make([]bool, len(byInput))
 	for i, input := range b.inputs {
 		results[i] = byInput[input]
-		if b.contacts == nil && shared[input] > 0 && results[i].Class == connector.Delivered {
+		if seen[input] && results[i].Class == connector.Delivered {
 			results[i].Class = connector.Duplicate
 		}
-		shared[input]++
-	}
-	if b.contacts == nil {
-		return results
-	}
-	for i, input := range b.inputs {
-		if shared[input] > 1 && results[i].Class == connector.Permanent {
-			results[i].Class = connector.TooLarge
-		}
+		seen[input] = true
 	}
 	return results
 }
@@ -199,7 +176,7 @@ func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.R
 	b := call.Payload.(*batch)
 	alone := len(call.Events) == 1
 	if b.contacts == nil {
-		x := c.api.Do(ctx, httpcall.Request{Path: pathEvents, Body: b.body})
+		x := c.API.Do(ctx, httpcall.Request{Path: pathEvents, Body: b.body})
 		return b.results(events(x, b.ids, alone))
 	}
 	var known map[string]bool
@@ -210,7 +187,7 @@ func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.R
 		}
 	}
 	body, without := appendContacts(nil, b, known)
-	x := c.api.Do(ctx, httpcall.Request{Path: pathContacts, Body: body})
+	x := c.API.Do(ctx, httpcall.Request{Path: pathContacts, Body: body})
 	results := contacts(x, b.ids, alone)
 	for i, names := range without {
 		if names != "" && results[i].Class == connector.Delivered {

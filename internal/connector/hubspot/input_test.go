@@ -268,7 +268,7 @@ func FuzzAnswers(f *testing.F) {
 			return
 		}
 		now.status, now.body = status, answer
-		x := c.api.Do(t.Context(), httpcall.Request{Path: "/"})
+		x := c.API.Do(t.Context(), httpcall.Request{Path: "/"})
 		for _, alone := range []bool{true, false} {
 			for _, judge := range []func(*httpcall.Exchange, []string, bool) []connector.Result{events, contacts} {
 				ids := []string{id, uuidOf("other")}

@@ -119,7 +119,8 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	c := &Connector{cfg: cfg, api: api, mapper: mapper, known: newPropertyList(api)}
+	limits := connector.Limits{MaxEvents: maxEvents, Dedups: true, Linger: linger}
+	c := &Connector{Vendor: httpcall.Vendor{Name: Kind, Mapping: version, Allows: limits, API: api}, cfg: cfg, mapper: mapper, known: newPropertyList(api)}
 	if len(cfg.Properties) > 0 {
 		c.listed = make(map[string]bool)
 		for _, name := range slices.Concat(cfg.Properties, slices.Collect(maps.Keys(cfg.Mapping.Properties))) {

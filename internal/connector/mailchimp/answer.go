@@ -75,14 +75,14 @@ func (c *Connector) judge(x *httpcall.Exchange) connector.Result {
 	case x.Status == http.StatusForbidden && ok:
 		return x.Result(connector.Auth, p.code("forbidden"), "Mailchimp does not allow this to the owner of the key"+p.quoted())
 	case x.Status == http.StatusForbidden:
-		return after(x, x.Result(connector.Throttled, "volume", "Mailchimp answers 403 without a word, as it does at very high volume"), waitVolume)
+		return x.After(x.Result(connector.Throttled, "volume", "Mailchimp answers 403 without a word, as it does at very high volume"), waitVolume)
 	case x.Status == http.StatusTooManyRequests && ok:
-		return after(x, x.Result(connector.Throttled, p.code("too_many_requests"), "more than 10 connections of the account at once, with those of other apps"+p.quoted()), waitConnections)
+		return x.After(x.Result(connector.Throttled, p.code("too_many_requests"), "more than 10 connections of the account at once, with those of other apps"+p.quoted()), waitConnections)
 	case x.Status == http.StatusTooManyRequests:
-		return after(x, x.Result(connector.Throttled, "volume", "Mailchimp answers 429 without a word, as it does at very high volume"), waitVolume)
+		return x.After(x.Result(connector.Throttled, "volume", "Mailchimp answers 429 without a word, as it does at very high volume"), waitVolume)
 	case x.Status == http.StatusServiceUnavailable && !ok:
 		// Its edge blocks requests in this way too.
-		return after(x, x.Outcome(), waitVolume)
+		return x.After(x.Outcome(), waitVolume)
 	case x.Status == http.StatusNotFound && !ok:
 		return notMailchimp(x)
 	case ok && x.Class() == connector.Permanent:
@@ -93,14 +93,6 @@ func (c *Connector) judge(x *httpcall.Exchange) connector.Result {
 
 func notMailchimp(x *httpcall.Exchange) connector.Result {
 	return x.Result(connector.Auth, "not_mailchimp", "what answers at this address is not Mailchimp; check the setting endpoint")
-}
-
-// after gives a result a wait, unless the answer asks for one.
-func after(x *httpcall.Exchange, r connector.Result, wait time.Duration) connector.Result {
-	if x.RetryAfter == 0 {
-		r.RetryAfter = wait
-	}
-	return r
 }
 
 // code is the title in one word.
@@ -130,7 +122,7 @@ func (p *problem) result(x *httpcall.Exchange) connector.Result {
 	detail := strings.ToLower(p.Detail)
 	switch {
 	case strings.Contains(detail, "signed up to a lot of lists"):
-		return after(x, x.Result(connector.Retryable, codeManyLists, "Mailchimp asks to wait before this person is added"+p.quoted()), waitManyLists)
+		return x.After(x.Result(connector.Retryable, codeManyLists, "Mailchimp asks to wait before this person is added"+p.quoted()), waitManyLists)
 	case p.Title == "Member In Compliance State" || strings.Contains(detail, inCompliance):
 		return x.Result(connector.Permanent, "compliance_state", "the person has unsubscribed, their mail bounced, or Mailchimp looks into it: only they can come back, which the status pending asks them"+p.quoted())
 	case p.Title == "Forgotten Email Not Subscribed" || strings.Contains(detail, "permanently deleted"):

@@ -13,11 +13,11 @@ import (
 // Check implements connector.Checker. It tries the key and looks for the
 // audience.
 func (c *Connector) Check(ctx context.Context) connector.Result {
-	x := c.api.Do(ctx, httpcall.Request{Method: http.MethodGet, Path: "/3.0/ping"})
+	x := c.API.Do(ctx, httpcall.Request{Method: http.MethodGet, Path: "/3.0/ping"})
 	if result := harmless(c.judge(x)); result.Class != connector.Delivered {
 		return result
 	}
-	x = c.api.Do(ctx, httpcall.Request{Method: http.MethodGet, Path: c.list})
+	x = c.API.Do(ctx, httpcall.Request{Method: http.MethodGet, Path: c.list})
 	if isMissing(x) {
 		return noList(x)
 	}

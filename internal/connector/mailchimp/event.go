@@ -37,7 +37,7 @@ func (c *Connector) event(r *mapping.Record) ([]byte, *connector.Result) {
 		dst = append(dst, [...]string{`,"properties":{`, `,`}[min(n, 1)]...)
 		n++
 		dst = append(event.AppendString(dst, p.Name), ':')
-		dst = appendValue(dst, p.Value)
+		dst, _ = mapping.AppendAsText(dst, p.Value, maxValue)
 	}
 	if n > 0 {
 		dst = append(dst, '}')
@@ -71,16 +71,4 @@ func appendName(dst []byte, name string) []byte {
 		gap = true
 	}
 	return dst[:start+min(len(dst)-start, maxName)]
-}
-
-// appendValue appends a value as text, which is all that Mailchimp takes.
-func appendValue(dst, value []byte) []byte {
-	switch {
-	case value[0] == '"' && len(value)-2 <= maxValue: // as it is written it has no fewer bytes than it means
-		return append(dst, value...)
-	case value[0] != '"' && value[0] != '[' && value[0] != '{' && len(value) <= maxValue:
-		return append(append(append(dst, '"'), value...), '"')
-	}
-	text, _ := mapping.Text(value)
-	return event.AppendString(dst, mapping.CutRunes(text, maxValue))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/connectortest"
 	"github.com/eventsluice/sluice/internal/connector/httpcall"
+	"github.com/eventsluice/sluice/internal/connector/mapping"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/simulator"
 )
@@ -223,7 +224,8 @@ func FuzzValue(f *testing.F) {
 		if len(value) == 0 || value[0] == 'n' || event.Check(value, event.Limits{}) != nil {
 			return
 		}
-		text, err := event.Unquote(appendValue(nil, value))
+		quoted, _ := mapping.AppendAsText(nil, value, maxValue)
+		text, err := event.Unquote(quoted)
 		if err != nil || utf8.RuneCountInString(text) > maxValue {
 			t.Errorf("%s becomes %q, %v", value, text, err)
 		}

@@ -42,8 +42,8 @@ const (
 
 // Connector writes to one audience.
 type Connector struct {
+	httpcall.Vendor
 	cfg    Settings
-	api    *httpcall.API
 	mapper *mapping.Mapper
 	list   string // path of the audience
 	query  url.Values
@@ -60,23 +60,6 @@ var (
 	_ connector.Checker   = (*Connector)(nil)
 	_ connector.Factory   = New
 )
-
-// Kind implements connector.Connector.
-func (c *Connector) Kind() string { return Kind }
-
-// Version implements connector.Connector.
-func (c *Connector) Version() string { return version }
-
-// Limits implements connector.Connector.
-func (c *Connector) Limits() connector.Limits {
-	return connector.Limits{MaxEvents: maxEvents, MaxConcurrency: maxConnections, Timeout: timeout, Linger: linger}
-}
-
-// Close implements connector.Connector.
-func (c *Connector) Close() error {
-	c.api.Close()
-	return nil
-}
 
 // people is the payload of a call that writes members.
 type people struct {
@@ -171,23 +154,5 @@ func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.R
 		return []connector.Result{c.sendEvent(ctx, h)}
 	}
 	p := call.Payload.(*people)
-	return p.results(c.sendPeople(ctx, p.members))
-}
-
-// results returns the result of each event from those of the members. Of events
-// that share a member one may be to blame if it is refused: they are to be sent
-// apart.
-func (p *people) results(byMember []connector.Result) []connector.Result {
-	shared := make([]int, len(byMember))
-	for _, m := range p.inputs {
-		shared[m]++
-	}
-	results := make([]connector.Result, len(p.inputs))
-	for i, m := range p.inputs {
-		results[i] = byMember[m]
-		if shared[m] > 1 && results[i].Class == connector.Permanent {
-			results[i].Class = connector.TooLarge
-		}
-	}
-	return results
+	return connector.Spread(p.inputs, c.sendPeople(ctx, p.members))
 }

@@ -17,7 +17,7 @@ import (
 // the settings want it.
 func (c *Connector) sendEvent(ctx context.Context, h *happening) connector.Result {
 	request := httpcall.Request{Path: h.member.path(c.list) + "/events", Body: h.body}
-	x := c.api.Do(ctx, request)
+	x := c.API.Do(ctx, request)
 	if !isMissing(x) {
 		return c.judge(x)
 	}
@@ -27,7 +27,7 @@ func (c *Connector) sendEvent(ctx context.Context, h *happening) connector.Resul
 	if result := c.put(ctx, &h.member, false); result.Class != connector.Delivered {
 		return result
 	}
-	if x = c.api.Do(ctx, request); isMissing(x) {
+	if x = c.API.Do(ctx, request); isMissing(x) {
 		return x.Result(connector.Retryable, "no_member", "Mailchimp has taken the person and does not find them yet")
 	}
 	return c.judge(x)
@@ -40,7 +40,7 @@ const foundFor = time.Minute
 // audience.
 func (c *Connector) missing(ctx context.Context, x *httpcall.Exchange) connector.Result {
 	if time.Since(time.Unix(0, c.seen.Load())) > foundFor {
-		list := c.api.Do(ctx, httpcall.Request{Method: http.MethodGet, Path: c.list})
+		list := c.API.Do(ctx, httpcall.Request{Method: http.MethodGet, Path: c.list})
 		if isMissing(list) {
 			return noList(list)
 		}
@@ -59,13 +59,13 @@ func noList(x *httpcall.Exchange) connector.Result {
 // put writes a member, and its tags if that is wanted.
 func (c *Connector) put(ctx context.Context, m *member, withTags bool) connector.Result {
 	path := m.path(c.list)
-	x := c.api.Do(ctx, httpcall.Request{Method: http.MethodPut, Path: path, Query: c.query, Body: m.put()})
+	x := c.API.Do(ctx, httpcall.Request{Method: http.MethodPut, Path: path, Query: c.query, Body: m.put()})
 	if isMissing(x) {
 		return noList(x)
 	}
 	result := c.judge(x)
 	if result.Class == connector.Delivered && withTags && len(m.tags) > 0 {
-		result = c.judge(c.api.Do(ctx, httpcall.Request{Path: path + "/tags", Body: m.putTags(c.cfg.IsSyncing)}))
+		result = c.judge(c.API.Do(ctx, httpcall.Request{Path: path + "/tags", Body: m.putTags(c.cfg.IsSyncing)}))
 	}
 	return harmless(result)
 }
@@ -96,7 +96,7 @@ func (c *Connector) sendPeople(ctx context.Context, members []member) []connecto
 		}
 	}
 	if len(grouped) >= minMembers {
-		x := c.api.Do(ctx, httpcall.Request{Path: c.list, Query: c.query, Body: together(members, grouped)})
+		x := c.API.Do(ctx, httpcall.Request{Path: c.list, Query: c.query, Body: together(members, grouped)})
 		switch {
 		case isMissing(x):
 			return connector.All(len(members), noList(x))

@@ -144,7 +144,8 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	c := &Connector{cfg: cfg, api: api, mapper: mapper, list: "/3.0/lists/" + url.PathEscape(cfg.ListID)}
+	limits := connector.Limits{MaxEvents: maxEvents, MaxConcurrency: maxConnections, Timeout: timeout, Linger: linger}
+	c := &Connector{Vendor: httpcall.Vendor{Name: Kind, Mapping: version, Allows: limits, API: api}, cfg: cfg, mapper: mapper, list: "/3.0/lists/" + url.PathEscape(cfg.ListID)}
 	if cfg.SkipMergeValidation {
 		c.query = url.Values{"skip_merge_validation": {"true"}}
 	}

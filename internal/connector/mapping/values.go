@@ -139,6 +139,26 @@ func AppendObject(dst []byte, name string, members []Property) []byte {
 	return append(dst, '}')
 }
 
+// AppendAsText appends a JSON value as a string of at most limit characters, for
+// vendors that take nothing else: a number, true, false, an object or an array as
+// it is written. cut says that it had more.
+func AppendAsText(dst, value []byte, limit int) (_ []byte, cut bool) {
+	switch value[0] {
+	case '"':
+		if len(value)-2 <= limit { // as it is written it has no fewer bytes than it means
+			return append(dst, value...), false
+		}
+	case '[', '{':
+	default: // a number, true, false
+		if len(value) <= limit {
+			return append(append(append(dst, '"'), value...), '"'), false
+		}
+	}
+	text, _ := Text(value)
+	short := CutRunes(text, limit)
+	return event.AppendString(dst, short), len(short) < len(text)
+}
+
 func appendName(dst []byte, name string) []byte {
 	if !bytes.HasSuffix(dst, []byte("{")) {
 		dst = append(dst, ',')

@@ -77,12 +77,8 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	log := env.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
 	return &Connector{
-		cfg: cfg, pool: pool, sql: newStatements(table, cfg.Key), explain: newExplain(pool.ConnConfig, table, cfg.Key), log: log, copyRows: copyRows,
+		cfg: cfg, pool: pool, sql: newStatements(table, cfg.Key), explain: newExplain(pool.ConnConfig, table, cfg.Key), log: env.Logger(), copyRows: copyRows,
 	}, nil
 }
 

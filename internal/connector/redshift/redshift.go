@@ -66,11 +66,7 @@ func Spec(open Open) connector.Spec {
 			if err != nil {
 				return nil, err
 			}
-			log := env.Log
-			if log == nil {
-				log = slog.New(slog.DiscardHandler)
-			}
-			return &Connector{cfg: cfg, table: table, open: open, log: log}, nil
+			return &Connector{cfg: cfg, table: table, open: open, log: env.Logger()}, nil
 		},
 	}
 }

@@ -20,6 +20,9 @@ import (
 // Kind is the connector's name in the destinations file.
 const Kind = "slack"
 
+// version changes when the text of a message does.
+const version = "1"
+
 const (
 	// maxText: "the maximum length for the text" of a message is 40,000 characters,
 	// the rest is cut. Source: Slack, chat.postMessage, "Truncating content" (read
@@ -38,8 +41,8 @@ type Config struct {
 
 // Connector posts to one channel.
 type Connector struct {
+	httpcall.Vendor
 	mapper *mapping.Mapper
-	api    *httpcall.API
 }
 
 // Spec describes the connector.
@@ -72,25 +75,9 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	return &Connector{mapper, api}, nil
-}
-
-// Kind implements connector.Connector.
-func (c *Connector) Kind() string { return Kind }
-
-// Version implements connector.Connector. It changes when the text does.
-func (c *Connector) Version() string { return "1" }
-
-// Limits implements connector.Connector. A channel is for people: one call at a
-// time is more than they read.
-func (c *Connector) Limits() connector.Limits {
-	return connector.Limits{MaxEvents: 20, MaxConcurrency: 1}
-}
-
-// Close implements connector.Connector.
-func (c *Connector) Close() error {
-	c.api.Close()
-	return nil
+	// A channel is for people: one call at a time is more than they read.
+	limits := connector.Limits{MaxEvents: 20, MaxConcurrency: 1}
+	return &Connector{httpcall.Vendor{Name: Kind, Mapping: version, Allows: limits, API: api}, mapper}, nil
 }
 
 // Plan implements connector.Connector. The payload of a call is its body.
@@ -159,7 +146,7 @@ func cut(text string) string {
 
 // Send implements connector.Connector.
 func (c *Connector) Send(ctx context.Context, call connector.Call) []connector.Result {
-	x := c.api.Do(ctx, httpcall.Request{Body: call.Payload.([]byte)})
+	x := c.API.Do(ctx, httpcall.Request{Body: call.Payload.([]byte)})
 	return connector.All(len(call.Events), outcome(x))
 }
 

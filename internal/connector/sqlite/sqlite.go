@@ -82,11 +82,7 @@ func New(raw json.RawMessage, env connector.Env) (connector.Connector, error) {
 	if err != nil {
 		return nil, err
 	}
-	log := env.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	return &Connector{path: path, privacy: privacy, busy: busyTimeout, log: log, turn: make(chan struct{}, 1)}, nil
+	return &Connector{path: path, privacy: privacy, busy: busyTimeout, log: env.Logger(), turn: make(chan struct{}, 1)}, nil
 }
 
 // Kind implements connector.Connector.
