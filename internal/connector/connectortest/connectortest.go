@@ -121,13 +121,13 @@ type bench struct {
 	t    *testing.T
 	h    Harness
 	conn connector.Connector
-	log  *logBuffer
+	log  *LogBuffer
 }
 
 func setUp(t *testing.T, h Harness) *bench {
 	t.Helper()
 	d := h.Open(t)
-	b := &bench{Destination: d, t: t, h: h, log: &logBuffer{}}
+	b := &bench{Destination: d, t: t, h: h, log: &LogBuffer{}}
 	b.conn = b.connect()
 	t.Cleanup(func() { b.noSecret("log", b.log.String()) })
 	return b
@@ -326,19 +326,21 @@ func deliveryOf(e event.Event) connector.Delivery {
 	return connector.Delivery{Event: e, Raw: e.Append(nil), Rule: "conformance", Attempt: 1}
 }
 
-// logBuffer collects log lines.
-type logBuffer struct {
+// LogBuffer collects log lines. It is safe for concurrent use.
+type LogBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-func (l *logBuffer) Write(p []byte) (int, error) {
+// Write implements io.Writer.
+func (l *LogBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
-func (l *logBuffer) String() string {
+// String returns what was written so far.
+func (l *LogBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()

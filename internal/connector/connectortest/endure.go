@@ -82,7 +82,7 @@ func endure(t *testing.T, o *Ordeal) {
 		o.Trouble(&trouble)
 	}
 	vendor.Trouble(trouble)
-	log := &logBuffer{}
+	log := &LogBuffer{}
 	settings := o.settings(t, vendor, "http://127.0.0.1:9")
 	conn, err := o.New(settings, connector.Env{
 		Destination: "ordeal", Log: slog.New(slog.NewTextHandler(log, nil)), Dial: simulator.Dial(ctx, vendor),

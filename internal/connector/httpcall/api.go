@@ -77,7 +77,7 @@ func NewAPI(cfg APIConfig) (*API, error) {
 		cfg: cfg, base: base,
 		// An endpoint that the operator has written may be on the own network, and
 		// this machine's own is there for tests.
-		client: NewClient(Config{AllowPrivate: cfg.Endpoint != "" || loopback(base.Hostname()), MaxConns: cfg.MaxConns, MaxAnswer: cfg.MaxAnswer, Dial: cfg.Dial}),
+		client: NewClient(Config{AllowPrivate: cfg.Endpoint != "" || Loopback(base.Hostname()), MaxConns: cfg.MaxConns, MaxAnswer: cfg.MaxAnswer, Dial: cfg.Dial}),
 		masker: NewMasker(append(slices.Clone(cfg.Secrets), URLSecrets(base)...)...),
 	}, nil
 }
@@ -91,7 +91,7 @@ func parseEndpoint(text string, allowHTTP bool) (*url.URL, error) {
 		return nil, errors.New("is not an address such as https://proxy.example.com")
 	case u.RawQuery != "" || u.Fragment != "" || u.User != nil:
 		return nil, errors.New("must have no user, query and fragment")
-	case u.Scheme == "http" && !allowHTTP && !loopback(u.Hostname()):
+	case u.Scheme == "http" && !allowHTTP && !Loopback(u.Hostname()):
 		return nil, errors.New("must be https: http is for this machine alone")
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, errors.New("must be https")
@@ -101,7 +101,8 @@ func parseEndpoint(text string, allowHTTP bool) (*url.URL, error) {
 	return u, nil
 }
 
-func loopback(host string) bool {
+// Loopback reports whether a host is this machine.
+func Loopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }

@@ -4,13 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/eventsluice/sluice/internal/connector/httpcall"
 	"github.com/eventsluice/sluice/internal/connector/mapping"
 	"github.com/eventsluice/sluice/internal/connector/settings"
 )
@@ -106,16 +106,8 @@ func checkEndpoint(text string) error {
 	switch {
 	case err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return errors.New("is not an address such as https://s3.example.com")
-	case u.Scheme == "https", u.Scheme == "http" && loopback(u.Hostname()):
+	case u.Scheme == "https", u.Scheme == "http" && httpcall.Loopback(u.Hostname()):
 		return nil
 	}
 	return errors.New("must be https, or http on this machine")
-}
-
-// loopback reports whether a host is this machine.
-func loopback(host string) bool {
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.IsLoopback()
-	}
-	return host == "localhost"
 }

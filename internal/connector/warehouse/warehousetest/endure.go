@@ -11,13 +11,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/eventsluice/sluice/internal/connector"
+	"github.com/eventsluice/sluice/internal/connector/connectortest"
 	"github.com/eventsluice/sluice/internal/connector/delivery"
 	"github.com/eventsluice/sluice/internal/connector/delivery/deliverytest"
 	"github.com/eventsluice/sluice/internal/connector/guard"
@@ -76,7 +76,7 @@ func Endure(t *testing.T, o Ordeal) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	tr := &trial{Ordeal: &o, t: t, random: rand.New(rand.NewPCG(seed, 0)), stream: &deliverytest.Stream{}, refused: map[string]bool{}}
-	disk, log := &deliverytest.Store{}, &logBuffer{}
+	disk, log := &deliverytest.Store{}, &connectortest.LogBuffer{}
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	conn := o.Open(logger)
 	runner, err := delivery.New(tr.stream, disk.Open(), conn, func() delivery.Route { return deliverytest.Route{} },
@@ -254,22 +254,4 @@ func (tr *trial) check(disk *deliverytest.Store, dedups bool) {
 		t.Errorf("%d events of unknown fate", unknown)
 	}
 	t.Logf("%+v; %d of unknown fate, %d there twice", c, unknown, twice)
-}
-
-// logBuffer collects log lines.
-type logBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
