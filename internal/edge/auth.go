@@ -100,22 +100,8 @@ func (x *exchange) presentQuery() {
 // admit ends authentication: it answers if there is no key in force, or if the
 // key may not be used from where the request comes.
 func (x *exchange) admit() bool {
-	switch {
-	case x.conflict:
-		return x.fail(codeConflictingKeys, "the request carries two different keys that are both in force; send one")
-	case x.key != nil:
-	case x.inactive != nil && x.inactive.State(x.start) == source.Disabled:
-		return x.fail(codeKeyDisabled, "the key "+x.inactive.ID+" is disabled")
-	case x.inactive != nil:
-		return x.fail(codeKeyExpired, "the key "+x.inactive.ID+" expired at "+x.inactive.ExpiresAt.UTC().Format(time.RFC3339))
-	case x.presented:
-		// Mobile SDKs of RudderStack look for "invalid write key" in the body
-		// and then stop until the app starts again. It is in the title of this
-		// problem and of no other: the key is in no document, so that it will
-		// not become right by waiting.
-		return x.fail(codeKeyUnknown, "there is no such key")
-	default:
-		return x.fail(codeKeyMissing, "send the key as Authorization: Bearer KEY, as the user name of Basic, as X-Write-Key, or as write_key in the query")
+	if x.conflict || x.key == nil {
+		return x.refuseKey()
 	}
 	x.corsForKey(x.key)
 	if x.key.AllowsOrigin(x.origin) {
@@ -129,6 +115,26 @@ func (x *exchange) admit() bool {
 			", a secret key, can be read by anyone: replace it, and use a write key in pages")
 	}
 	return x.fail(codeOriginForbidden, "the key "+x.key.ID+" may not be used from "+clip(x.origin))
+}
+
+// refuseKey answers that there is not one key in force.
+func (x *exchange) refuseKey() bool {
+	switch {
+	case x.conflict:
+		return x.fail(codeConflictingKeys, "the request carries two different keys that are both in force; send one")
+	case x.inactive != nil && x.inactive.State(x.start) == source.Disabled:
+		return x.fail(codeKeyDisabled, "the key "+x.inactive.ID+" is disabled")
+	case x.inactive != nil:
+		return x.fail(codeKeyExpired, "the key "+x.inactive.ID+" expired at "+x.inactive.ExpiresAt.UTC().Format(time.RFC3339))
+	case x.presented:
+		// Mobile SDKs of RudderStack look for "invalid write key" in the body
+		// and then stop until the app starts again. It is in the title of this
+		// problem and of no other: the key is in no document, so that it will
+		// not become right by waiting.
+		return x.fail(codeKeyUnknown, "there is no such key")
+	default:
+		return x.fail(codeKeyMissing, "send the key as Authorization: Bearer KEY, as the user name of Basic, as X-Write-Key, or as write_key in the query")
+	}
 }
 
 // withinRate refuses a key that is over its rate already, before its body is

@@ -91,7 +91,7 @@ func New(s Stream, q Quarantine, keys func() *source.Keys, intake *ledger.Intake
 		addresses: newAddressTable(cfg.AddressRate, cfg.MaxAddresses),
 	}
 	e.stats.init()
-	e.exchanges.New = func() any { return &exchange{edge: e} }
+	e.exchanges.New = func() any { return newExchange(e) }
 	e.mux = e.routes()
 	return e, nil
 }

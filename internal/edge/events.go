@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/edge/protocol"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/ledger"
@@ -60,9 +60,11 @@ func (x *exchange) readSent() bool {
 	if len(x.body) == 0 {
 		return x.fail(codeEmptyBody, "send an event, an array of events, {\"events\":[…]}, or one event a line (application/x-ndjson)")
 	}
-	if !x.unwrapForm() {
-		return false
+	body, err := protocol.Unform(x.body)
+	if err != nil {
+		return x.unreadable(err)
 	}
+	x.body = body
 	x.stamp()
 	x.sent.Reset(x.body, formOf(x.req.Header["Content-Type"], x.body), x.edge.cfg.Limits)
 	for {
@@ -78,25 +80,13 @@ func (x *exchange) readSent() bool {
 		}
 	}
 	if err := x.sent.Err(); err != nil {
-		return x.notJSON(err)
+		return x.unreadable(err)
 	}
 	return true
 }
 
 func (x *exchange) tooManyEvents() bool {
 	return x.fail(codeTooManyEvents, "a request may have "+strconv.Itoa(x.edge.cfg.MaxEvents)+" events; nothing of this one is stored")
-}
-
-// notJSON answers that the body as a whole cannot be read.
-func (x *exchange) notJSON(err error) bool {
-	detail := err.Error()
-	if invalid, ok := errors.AsType[*event.Invalid](err); ok {
-		detail = invalid.Detail
-		if invalid.Pointer != "" {
-			detail = invalid.Pointer + ": " + detail
-		}
-	}
-	return x.fail(codeInvalidJSON, detail+"; nothing of this request is stored")
 }
 
 // formOf chooses by Content-Type if that is one it knows, and otherwise by the
@@ -124,7 +114,7 @@ func formOf(contentType []string, body []byte) event.Form {
 }
 
 // stamp fixes the time of receipt of all events of the request.
-func (x *exchange) stamp() { x.received = view(appendTime(x.clock[:0], x.start)) }
+func (x *exchange) stamp() { x.received = protocol.View(protocol.AppendTime(x.clock[:0], x.start)) }
 
 // take puts one event into the batch, or among the rejects.
 func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {
@@ -147,9 +137,9 @@ func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {
 	s := slot{from: len(x.ids)}
 	if ev.ID == "" {
 		x.ids = append(event.AppendID(append(x.ids, '"')), '"')
-		ev.ID = view(x.ids[s.from+1 : len(x.ids)-1])
+		ev.ID = protocol.View(x.ids[s.from+1 : len(x.ids)-1])
 	} else {
-		x.ids = appendString(x.ids, ev.ID)
+		x.ids = event.AppendString(x.ids, ev.ID)
 	}
 	s.to = len(x.ids)
 	if ev.Timestamp == "" {
@@ -385,11 +375,11 @@ func (x *exchange) appendErrors(dst []byte) []byte {
 		dst = append(dst, `{"index":`...)
 		dst = strconv.AppendInt(dst, int64(r.index), 10)
 		dst = append(dst, `,"pointer":`...)
-		dst = appendString(dst, r.pointer)
+		dst = event.AppendString(dst, r.pointer)
 		dst = append(dst, `,"code":`...)
-		dst = appendString(dst, r.code)
+		dst = event.AppendString(dst, r.code)
 		dst = append(dst, `,"detail":`...)
-		dst = appendString(dst, r.detail)
+		dst = event.AppendString(dst, r.detail)
 		dst = append(dst, '}')
 	}
 	return append(dst, ']')

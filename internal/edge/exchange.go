@@ -12,6 +12,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/eventsluice/sluice/internal/edge/protocol"
 	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/stream"
@@ -66,8 +67,21 @@ type exchange struct {
 	slots    []slot
 	ids      []byte
 	rejects  []reject
-	mapping  mapping
 	out      []byte
+
+	// What the routes of the SDKs use, see sdk.go.
+	request  protocol.Request
+	decoder  protocol.Decoder // that of the request
+	decoders [protocols]protocol.Decoder
+	onKey    func(key string)                                // presentText, made once
+	onEvent  func(*event.Event, *event.Invalid, []byte) bool // takeNext, made once
+	tooMany  bool
+}
+
+func newExchange(e *Edge) *exchange {
+	x := &exchange{edge: e}
+	x.onKey, x.onEvent = x.presentText, x.takeNext
+	return x
 }
 
 // slot is one event of the request, in the order in which it was sent.
@@ -172,7 +186,7 @@ func (x *exchange) account() {
 func (x *exchange) reset() {
 	big := x.batch.Size() > keepBytes || cap(x.slots) > keepBytes/24
 	if big {
-		*x = exchange{edge: x.edge}
+		*x = *newExchange(x.edge)
 		return
 	}
 	x.ResponseWriter, x.req, x.keys, x.key, x.inactive = nil, nil, nil, nil, nil
@@ -180,11 +194,15 @@ func (x *exchange) reset() {
 	x.origin, x.addr, x.route, x.presented, x.conflict = "", netip.Addr{}, routeUnknown, false, false
 	x.status, x.code, x.cause, x.reserved, x.wireSize, x.received, x.starved = 0, codeNone, nil, 0, 0, "", false
 	x.event = event.Event{}
-	x.mapping.context, x.mapping.fields = nil, sentFields{}
+	x.request, x.tooMany = protocol.Request{}, false
+	if x.decoder != nil {
+		x.decoder.Reset(keepBytes)
+		x.decoder = nil
+	}
 	x.batch.Reset()
 	clear(x.rejects)
 	x.slots, x.rejects = x.slots[:0], x.rejects[:0]
-	for _, buf := range []*[]byte{&x.wire, &x.body, &x.ids, &x.mapping.extra, &x.out} {
+	for _, buf := range []*[]byte{&x.wire, &x.body, &x.ids, &x.out} {
 		if cap(*buf) > keepBytes {
 			*buf = nil
 		}

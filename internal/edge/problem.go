@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/eventsluice/sluice/internal/event"
 )
 
 // code names what is wrong with a whole request. Its name is part of the
@@ -113,17 +115,17 @@ func (x *exchange) problem(c code, detail string, wait time.Duration, withErrors
 	out = append(out, `{"type":"`+problemType...)
 	out = append(out, p.name...)
 	out = append(out, `","title":`...)
-	out = appendString(out, p.title)
+	out = event.AppendString(out, p.title)
 	out = append(out, `,"status":`...)
 	out = strconv.AppendInt(out, int64(p.status), 10)
 	out = append(out, `,"detail":`...)
-	out = appendString(out, detail)
+	out = event.AppendString(out, detail)
 	out = append(out, `,"success":false,"error":`...)
-	out = appendString(out, p.title)
+	out = event.AppendString(out, p.title)
 	out = append(out, `,"code":"`...)
 	out = append(out, p.name...)
 	out = append(out, `","message":`...)
-	out = appendString(out, detail)
+	out = event.AppendString(out, detail)
 	if withErrors {
 		out = append(out, `,"accepted":0,"rejected":`...)
 		out = strconv.AppendInt(out, int64(len(x.rejects)), 10)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/deadletter"
+	"github.com/eventsluice/sluice/internal/edge/protocol"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/ledger"
@@ -118,14 +119,16 @@ func (e *Edge) revalidate(l *deadletter.Letter) (event.Event, error) {
 	}
 	var ev event.Event
 	var invalid *event.Invalid
-	received := string(appendTime(nil, l.FirstSeen))
-	if typ, ok := sdkTypeOf(l.Request); ok {
-		m := mapping{limits: e.cfg.Limits, typ: typ, received: l.FirstSeen}
-		invalid = m.event(raw, &ev)
+	received := string(protocol.AppendTime(nil, l.FirstSeen))
+	_, path, _ := strings.Cut(l.Request, " ")
+	path = strings.TrimSuffix(path, "/")
+	if rt, ok := sdkRoutes[path]; ok {
+		request := protocol.Request{Path: path, Type: rt.typ, Received: l.FirstSeen, Limits: e.cfg.Limits}
+		invalid = newDecoder[rt.protocol]().Event(&request, raw, &ev)
 	} else {
 		var err error
 		if ev, err = event.ParseSent(raw, e.cfg.Limits); err != nil {
-			invalid = asInvalid(err)
+			invalid = protocol.AsInvalid(err)
 		}
 	}
 	if invalid != nil {
@@ -159,12 +162,4 @@ func (e *Edge) allowedBySource(source, name string) bool {
 		}
 	}
 	return false
-}
-
-// sdkTypeOf returns the event type of the SDK route that a letter's request
-// went to, if it went to one.
-func sdkTypeOf(request string) (typ string, ok bool) {
-	_, path, _ := strings.Cut(request, " ")
-	typ, ok = sdkRoutes[strings.TrimSuffix(strings.TrimPrefix(path, "/v1/"), "/")]
-	return typ, ok
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/eventsluice/sluice/internal/edge/protocol"
+	"github.com/eventsluice/sluice/internal/edge/protocol/segment"
 	"github.com/eventsluice/sluice/internal/event"
 )
 
@@ -17,20 +19,44 @@ const (
 	routePreflight
 	routeEvents
 	routeSDK
+	routeSettings
 	routeHealth
 	routes
 )
 
 var routeNames = [routes]string{
-	routeUnknown: "unknown", routePreflight: "preflight", routeEvents: "events", routeSDK: "sdk", routeHealth: "health",
+	routeUnknown: "unknown", routePreflight: "preflight", routeEvents: "events", routeSDK: "sdk",
+	routeSettings: "settings", routeHealth: "health",
 }
 
 func (r route) String() string { return routeNames[r] }
 
-// sdkRoutes are the paths of the SDKs, below /v1/, and the type of the events
-// that each takes; "" where the event says it itself.
-var sdkRoutes = map[string]string{
-	"batch": "", "b": "", "import": "",
+// protocolID is one of the protocols of package protocol.
+type protocolID uint8
+
+const (
+	segmentProtocol protocolID = iota
+	protocols
+)
+
+// newDecoder makes the decoder of each protocol.
+var newDecoder = [protocols]func() protocol.Decoder{
+	segmentProtocol: func() protocol.Decoder { return new(segment.Decoder) },
+}
+
+// sdkRoute is a path that an SDK sends events to.
+type sdkRoute struct {
+	method   string
+	protocol protocolID
+	// typ is the type of its events; "" where they say it themselves.
+	typ string
+	// succeed answers when everything is durable.
+	succeed func(*exchange)
+}
+
+// eventTypes are the calls of Segment's family, by the names and letters that
+// stand in paths.
+var eventTypes = map[string]string{
 	"track": event.TypeTrack, "t": event.TypeTrack,
 	"identify": event.TypeIdentify, "i": event.TypeIdentify,
 	"page": event.TypePage, "p": event.TypePage,
@@ -38,6 +64,26 @@ var sdkRoutes = map[string]string{
 	"group": event.TypeGroup, "g": event.TypeGroup,
 	"alias": event.TypeAlias, "a": event.TypeAlias,
 }
+
+// sdkRoutes are the routes of the SDKs by their paths.
+var sdkRoutes = func() map[string]sdkRoute {
+	routes := map[string]sdkRoute{}
+	post := func(path, typ string) {
+		routes[path] = sdkRoute{http.MethodPost, segmentProtocol, typ, (*exchange).success}
+	}
+	for _, path := range []string{"/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch"} {
+		post(path, "")
+	}
+	for name, typ := range eventTypes {
+		post("/v1/"+name, typ)
+		if len(name) > 1 {
+			post("/api/s/"+name, typ)     // Jitsu, from pages
+			post("/api/s/s2s/"+name, typ) // Jitsu, from servers
+			routes["/v1/pixel/"+name] = sdkRoute{http.MethodGet, segmentProtocol, typ, (*exchange).pixel}
+		}
+	}
+	return routes
+}()
 
 func (e *Edge) routes() *chi.Mux {
 	mux := chi.NewRouter()
@@ -48,9 +94,11 @@ func (e *Edge) routes() *chi.Mux {
 		mux.MethodFunc(method, path+"/", h)
 	}
 	both(http.MethodPost, "/v1/events", on(routeEvents, (*exchange).events))
-	for name, typ := range sdkRoutes {
-		both(http.MethodPost, "/v1/"+name, on(routeSDK, func(x *exchange) { x.sdk(typ) }))
+	for path, rt := range sdkRoutes {
+		both(rt.method, path, on(routeSDK, func(x *exchange) { x.sdk(&rt) }))
 	}
+	both(http.MethodGet, "/v1/projects/{key}/settings", on(routeSettings, (*exchange).settings))
+	both(http.MethodGet, "/sourceConfig", on(routeSettings, (*exchange).sourceConfig))
 	for path, h := range map[string]func(*exchange){"/livez": (*exchange).livez, "/readyz": (*exchange).readyz} {
 		both(http.MethodGet, path, on(routeHealth, h))
 		both(http.MethodHead, path, on(routeHealth, h))
@@ -115,7 +163,7 @@ func (x *exchange) readyz() {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		out = appendString(out, reason)
+		out = event.AppendString(out, reason)
 	}
 	x.out = append(out, "]}"...)
 	x.reply(http.StatusServiceUnavailable, jsonType, x.out)

@@ -1,32 +1,19 @@
 package edge
 
 import (
-	"bytes"
-	"encoding/base64"
-	"errors"
 	"net/http"
-	"net/url"
+	"strings"
 
+	"github.com/eventsluice/sluice/internal/edge/protocol"
 	"github.com/eventsluice/sluice/internal/event"
 )
 
-// envelope is the body of an SDK's request: a batch of events, or one.
+// sdk answers a route of the SDKs.
 //
-//	{"batch":[EVENT, …],"writeKey":"…","sentAt":"…","context":{…}}
-//	EVENT, which may have writeKey and sentAt as well
-type envelope struct {
-	writeKey, batch, sentAt, context []byte
-}
-
-var success = []byte(`{"success":true}`)
-
-// sdk answers the routes of the SDKs. typ is the type of the route's events;
-// "" where they say it themselves.
-//
-// The answer is 200 and this one body when everything is durable: the good
-// events on the stream and the bad ones in the quarantine. A 4xx for one bad
-// event would make some SDKs drop its neighbours, and others send it for ever.
-func (x *exchange) sdk(typ string) {
+// The answer is 200 and one body when everything is durable: the good events on
+// the stream and the bad ones in the quarantine. A 4xx for one bad event would
+// make some SDKs drop its neighbours, and others send it for ever.
+func (x *exchange) sdk(rt *sdkRoute) {
 	if !x.enter() {
 		return
 	}
@@ -36,8 +23,7 @@ func (x *exchange) sdk(typ string) {
 			return
 		}
 	}
-	var env envelope
-	if !x.readBody(limit) || !x.open(&env) || !x.admit() || !x.withinRate() || !x.readMapped(&env, typ) || !x.count() {
+	if !x.readRequest(rt, limit) || !x.open(rt) || !x.admit() || !x.withinRate() || !x.readEvents() || !x.count() {
 		return
 	}
 	_, failed, why := x.store()
@@ -47,110 +33,112 @@ func (x *exchange) sdk(typ string) {
 	case !x.keepRejects():
 		x.unavailable(x.cause)
 	default:
-		x.reply(http.StatusOK, jsonType, success)
+		rt.succeed(x)
 	}
 }
 
-// open finds the parts of the envelope, and the key in it. It answers if the
-// body is not JSON.
-func (x *exchange) open(env *envelope) bool {
-	if !x.unwrapForm() {
-		return false
+// readRequest reads what the route takes its events from: the body, or the
+// query, which an image cannot do without.
+func (x *exchange) readRequest(rt *sdkRoute, limit int64) bool {
+	if rt.method != http.MethodGet {
+		return x.readBody(limit)
 	}
-	body := bytes.TrimPrefix(x.body, []byte("\xef\xbb\xbf"))
-	switch body = bytes.TrimLeft(body, " \t\r\n"); {
-	case len(body) == 0:
-		return x.fail(codeEmptyBody, "send an event, or a batch of events")
-	case body[0] == '[':
-		env.batch = body
-		return true
+	if !x.reserve(perRequest) {
+		return x.overloaded()
 	}
-	err := event.Members(body, func(name string, value []byte) bool {
-		switch name {
-		case "writeKey":
-			env.writeKey = value
-		case "batch":
-			env.batch = value
-		case "sentAt":
-			env.sentAt = value
-		case "context":
-			env.context = value
-		}
-		return true
-	})
-	if err != nil {
-		return x.notJSON(err)
-	}
-	if env.batch == nil {
-		env.batch = body // one event: readMapped sees the brace
-		env.context = nil
-	} else if env.batch[0] != '[' {
-		return x.fail(codeInvalidJSON, "/batch: it must be an array of events")
-	}
-	if len(env.writeKey) > 0 && env.writeKey[0] == '"' {
-		if key, err := event.Unquote(env.writeKey); err == nil {
-			x.presentText(key)
+	for query := x.req.URL.RawQuery; query != ""; {
+		var pair string
+		if pair, query, _ = strings.Cut(query, "&"); strings.HasPrefix(pair, "data=") {
+			x.body = append(x.body[:0], pair...) // as the form that it is
+			break
 		}
 	}
 	return true
 }
 
-// unwrapForm replaces the body by what its form field data holds, JSON or
-// base64 of it, as pages without fetch send it.
-func (x *exchange) unwrapForm() bool {
-	field, ok := bytes.CutPrefix(x.body, []byte("data="))
-	if !ok {
-		return true
+// open hands the request to the decoder of its route, which finds the keys in
+// it. It answers if the body cannot be read as a whole.
+func (x *exchange) open(rt *sdkRoute) bool {
+	x.decoder = x.decoderOf(rt.protocol)
+	x.request = protocol.Request{
+		Method: x.req.Method, Path: strings.TrimSuffix(x.req.URL.Path, "/"), Query: x.req.URL.RawQuery,
+		Header: x.req.Header, Body: x.body, Type: rt.typ, Received: x.start, Limits: x.edge.cfg.Limits,
 	}
-	field, _, _ = bytes.Cut(field, []byte("&"))
-	text, err := url.QueryUnescape(string(field))
-	if err == nil && text != "" && text[0] != '{' && text[0] != '[' {
-		text, err = fromBase64(text)
+	if err := x.decoder.Open(&x.request, x.onKey); err != nil {
+		return x.unreadable(err)
 	}
-	if err != nil {
-		x.cause = err
-		return x.fail(codeInvalidEncoding, "the form field data is neither JSON nor base64 of it")
-	}
-	x.body = append(x.body[:0], text...)
 	return true
 }
 
-func fromBase64(s string) (string, error) {
-	// A plus that was not escaped has become a space.
-	b := bytes.ReplaceAll([]byte(s), []byte(" "), []byte("+"))
-	b = bytes.TrimRight(b, "=")
-	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		if out, err := enc.DecodeString(string(b)); err == nil {
-			return string(out), nil
-		}
+// decoderOf returns the exchange's decoder of a protocol.
+func (x *exchange) decoderOf(p protocolID) protocol.Decoder {
+	if x.decoders[p] == nil {
+		x.decoders[p] = newDecoder[p]()
 	}
-	return "", errors.New("not base64")
+	return x.decoders[p]
 }
 
-// readMapped takes the envelope apart into the batch and the rejects.
-func (x *exchange) readMapped(env *envelope, typ string) bool {
+// readEvents takes the request apart into the batch and the rejects.
+func (x *exchange) readEvents() bool {
 	x.stamp()
-	m := &x.mapping
-	m.begin(env, typ, x.start, x.edge.cfg.Limits)
-	if env.batch[0] != '[' {
-		x.take(&x.event, m.event(env.batch, &x.event), env.batch)
-		return true
-	}
-	tooMany := false
-	err := event.Elements(env.batch, func(raw []byte) bool {
-		if tooMany = len(x.slots) == x.edge.cfg.MaxEvents; tooMany {
-			return false
-		}
-		x.take(&x.event, m.event(raw, &x.event), raw)
-		return !x.starved
-	})
+	err := x.decoder.Events(x.onEvent)
 	switch {
 	case x.starved:
 		return x.overloaded()
 	case err != nil:
-		return x.notJSON(err)
-	case tooMany:
+		return x.unreadable(err)
+	case x.tooMany:
 		return x.tooManyEvents()
 	}
 	return true
 }
+
+// takeNext takes the next event of the decoder, and reports whether there is
+// room for another.
+func (x *exchange) takeNext(ev *event.Event, invalid *event.Invalid, raw []byte) bool {
+	if x.tooMany = len(x.slots) == x.edge.cfg.MaxEvents; x.tooMany {
+		return false
+	}
+	x.take(ev, invalid, raw)
+	return !x.starved
+}
+
+// unreadable answers that the body as a whole cannot be read.
+func (x *exchange) unreadable(err error) bool {
+	invalid := protocol.AsInvalid(err)
+	detail := invalid.Detail
+	if invalid.Pointer != "" {
+		detail = invalid.Pointer + ": " + detail
+	}
+	switch invalid.Code {
+	case protocol.CodeEmpty:
+		return x.fail(codeEmptyBody, detail)
+	case protocol.CodeEncoding:
+		return x.fail(codeInvalidEncoding, detail)
+	}
+	return x.fail(codeInvalidJSON, detail+"; nothing of this request is stored")
+}
+
+// The answers of the SDK routes to requests of which everything is durable.
+
+// success answers what Segment does. Several SDKs want exactly 200, and a JSON
+// object.
+func (x *exchange) success() { x.reply(http.StatusOK, jsonType, successJSON) }
+
+var successJSON = []byte(`{"success":true}`)
+
+// pixel answers with an image of one transparent point, which a page or a mail
+// has asked for and nobody sees.
+func (x *exchange) pixel() {
+	x.Header()["Cache-Control"] = noStore
+	x.reply(http.StatusOK, gifType, transparentGIF)
+}
+
+var (
+	gifType = []string{"image/gif"}
+	noStore = []string{"no-store"}
+	// transparentGIF is the smallest that every browser shows: GIF 89a, one
+	// point, two colours of which the first is transparent.
+	transparentGIF = []byte("GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00" +
+		"!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;")
+)

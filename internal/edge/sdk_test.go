@@ -222,44 +222,6 @@ func checkMapped(t *testing.T, f *fixture, r *rig) {
 	}
 }
 
-func TestTheClockOfTheSenderIsCorrected(t *testing.T) {
-	t.Parallel()
-	const received = "2026-11-23T12:00:10.000Z"
-	at, _ := time.Parse(time.RFC3339, received)
-	for _, tt := range []struct {
-		name, event, sentAt string
-		want, original      string
-	}{
-		{"an hour late", `"timestamp":"2026-11-23T11:00:00Z"`, `"2026-11-23T11:00:10Z"`, "2026-11-23T12:00:00.000Z", "2026-11-23T11:00:00Z"},
-		{"zones and nanoseconds", `"timestamp":"2026-11-23T13:00:00.123456789+01:00"`, `"2026-11-23T11:00:10-01:00"`, "2026-11-23T12:00:00.123Z", "2026-11-23T13:00:00.123456789+01:00"},
-		{"the event's own sentAt wins", `"timestamp":"2026-11-23T11:00:00Z","sentAt":"2026-11-23T11:00:05Z"`, `"1999-01-01T00:00:00Z"`, "2026-11-23T12:00:05.000Z", "2026-11-23T11:00:00Z"},
-		{"no sentAt", `"timestamp":"2026-11-23T11:00:00.5+01:00"`, `null`, "2026-11-23T11:00:00.5+01:00", ""},
-		{"sentAt is nonsense", `"timestamp":"2026-11-23T11:00:00Z"`, `"now"`, "2026-11-23T11:00:00Z", ""},
-		{"no timestamp", `"x":1`, `"2026-11-23T11:00:10Z"`, received, ""},
-		{"timestamp is no time", `"timestamp":1795476643}, {"x":1`, `null`, received, ""},
-		{"originalTimestamp", `"originalTimestamp":"2026-11-23T11:00:00Z"`, `"2026-11-23T11:00:10Z"`, "2026-11-23T12:00:00.000Z", "2026-11-23T11:00:00Z"},
-		{"a correction out of all bounds", `"timestamp":"9999-12-31T00:00:00Z"`, `"1970-01-01T00:00:00Z"`, "9999-12-31T00:00:00.000Z", "9999-12-31T00:00:00Z"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t, Config{})
-			x := &exchange{edge: r.edge, start: at, key: r.keys.Find([]byte("wk_web")), req: httptest.NewRequest("POST", "/v1/batch", nil)}
-			sent, _, _ := strings.Cut(tt.event, "}")
-			env := envelope{batch: []byte(`[{"type":"track","event":"a",` + sent + `}]`), sentAt: []byte(tt.sentAt)}
-			if !x.readMapped(&env, "") || len(x.rejects) != 0 || x.batch.Len() != 1 {
-				t.Fatalf("rejects %+v", x.rejects)
-			}
-			e := decodeStored(x.batch.Event(0))
-			if e.Timestamp != tt.want || e.ReceivedAt != received {
-				t.Errorf("timestamp %s, received %s; want %s", e.Timestamp, e.ReceivedAt, tt.want)
-			}
-			if got := stringOf(e.extra(t)["originalTimestamp"]); got != tt.original {
-				t.Errorf("the original is kept as %q, want %q", got, tt.original)
-			}
-		})
-	}
-}
-
 func TestAnUnreadableTimestampIsKept(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Config{})
@@ -296,6 +258,9 @@ func TestMappingOfSingleFields(t *testing.T) {
 		{"context of the envelope", "/v1/import", `{"context":{"ip":"1.2.3.4"},"batch":[{"type":"track","event":"a"}]}`, stored{Type: "track", Name: "a", Context: json.RawMessage(`{"ip":"1.2.3.4"}`)}},
 		{"context of the event wins", "/v1/batch", `{"context":{"a":1},"batch":[{"type":"track","event":"a","context":{"b":2}}]}`, stored{Type: "track", Name: "a", Context: json.RawMessage(`{"b":2}`)}},
 		{"a bad context of the envelope", "/v1/batch", `{"context":{"a":1,"a":2},"batch":[{"type":"track","event":"a"}]}`, stored{Type: "track", Name: "a"}},
+		{"Jitsu", "/api/s/track", `{"type":"track","event":"a","writeKey":"wk_web:***"}`, stored{Type: "track", Name: "a"}},
+		{"Jitsu from a server", "/api/s/s2s/page/", `{"type":"page","name":"Home"}`, stored{Type: "page", Name: "Home"}},
+		{"a beacon", "/beacon/v1/batch?writeKey=wk_web", `{"batch":[{"type":"track","event":"a"}]}`, stored{Type: "track", Name: "a"}},
 		{"the key is not stored", "/v1/t", `{"event":"a","writeKey":"wk_web"}`, stored{Type: "track", Name: "a"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -73,8 +73,8 @@ func (x *exchange) endSpan() {
 // spanNames are method and route of the requests that are traced, by path.
 var spanNames = func() map[string]string {
 	names := map[string]string{"/v1/events": "POST /v1/events"}
-	for name := range sdkRoutes {
-		names["/v1/"+name] = "POST /v1/" + name
+	for path, rt := range sdkRoutes {
+		names[path] = rt.method + " " + path
 	}
 	return names
 }()

@@ -1,10 +1,9 @@
-package edge
+package segment
 
 import (
-	"errors"
-	"fmt"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/edge/protocol"
 	"github.com/eventsluice/sluice/internal/event"
 )
 
@@ -31,9 +30,10 @@ type mapping struct {
 	context []byte
 	sentAt  time.Time
 
+	ev     event.Event
 	visit  func(string, []byte) bool // m.member, made once
 	fields sentFields
-	extra  []byte
+	extra  protocol.Members
 	time   []byte
 }
 
@@ -44,41 +44,29 @@ type sentFields struct {
 	timestamp, originalTimestamp, sentAt             []byte
 }
 
-// The most bytes of what names things, as for events sent in our own form.
-const (
-	maxNameBytes = 512
-	maxIDBytes   = 256
-	maxUserBytes = 512
-)
-
-func (m *mapping) begin(env *envelope, typ string, received time.Time, limits event.Limits) {
-	m.limits, m.typ, m.received = limits, typ, received
+func (m *mapping) begin(env *envelope, r *protocol.Request) {
+	m.limits, m.typ, m.received = r.Limits, r.Type, r.Received
 	m.context, m.sentAt = nil, time.Time{}
 	if len(env.context) > 0 && env.context[0] == '{' {
 		// A bad context must not be copied into good events.
-		if event.Check(env.context, limits) == nil {
+		if event.Check(env.context, m.limits) == nil {
 			m.context = env.context
 		}
 	}
-	m.sentAt, _ = parseTime(env.sentAt)
+	m.sentAt, _ = protocol.Time(env.sentAt)
 }
 
 // event reads one event into ev and returns nil, or what is wrong with it.
 func (m *mapping) event(raw []byte, ev *event.Event) *event.Invalid {
-	limits := m.limits
-	limits.MaxDepth++ // it counts from the value of a member, and this is the whole
-	if err := event.Check(raw, limits); err != nil {
-		return asInvalid(err)
-	}
-	if raw[0] != '{' {
-		return &event.Invalid{Code: event.CodeInvalidType, Detail: "an event is a JSON object"}
+	if invalid := protocol.CheckEvent(raw, m.limits); invalid != nil {
+		return invalid
 	}
 	if m.visit == nil {
 		m.visit = m.member
 	}
 	m.fields, m.extra = sentFields{}, m.extra[:0]
 	if err := event.Members(raw, m.visit); err != nil {
-		return asInvalid(err)
+		return protocol.AsInvalid(err)
 	}
 	*ev = event.Event{}
 	if invalid := m.names(ev); invalid != nil {
@@ -92,13 +80,6 @@ func (m *mapping) event(raw []byte, ev *event.Event) *event.Invalid {
 		ev.Extra = m.extra
 	}
 	return nil
-}
-
-func asInvalid(err error) *event.Invalid {
-	if invalid, ok := errors.AsType[*event.Invalid](err); ok {
-		return invalid
-	}
-	return &event.Invalid{Code: event.CodeInvalidJSON, Detail: err.Error()}
 }
 
 // member takes one member of the event.
@@ -133,25 +114,13 @@ func (m *mapping) member(name string, value []byte) bool {
 	case "writeKey":
 		return true
 	default:
-		m.keep(name, value)
+		m.extra.Add(name, value)
 		return true
 	}
 	if value[0] != 'n' { // null
 		*field = value
 	}
 	return true
-}
-
-// keep puts a member under context.extra, as it was sent.
-func (m *mapping) keep(name string, value []byte) {
-	if value == nil {
-		return
-	}
-	if len(m.extra) > 0 {
-		m.extra = append(m.extra, ',')
-	}
-	m.extra = append(appendString(m.extra, name), ':')
-	m.extra = append(m.extra, value...)
 }
 
 // names fills in what the event is and whose.
@@ -162,13 +131,13 @@ func (m *mapping) names(ev *event.Event) (invalid *event.Invalid) {
 			invalid = v
 		}
 	}
-	sent, fault := text("/type", f.typ, 0, false)
+	sent, fault := protocol.Text("/type", f.typ, 0, false)
 	note(fault)
 	switch {
 	case m.typ != "":
 		ev.Type = m.typ
 		if sent != "" && sent != m.typ {
-			m.keep("type", f.typ)
+			m.extra.Add("type", f.typ)
 		}
 	case sent == "":
 		note(&event.Invalid{Pointer: "/type", Code: event.CodeRequired, Detail: "an event of a batch has a type"})
@@ -179,27 +148,27 @@ func (m *mapping) names(ev *event.Event) (invalid *event.Invalid) {
 	}
 	switch ev.Type {
 	case event.TypeTrack:
-		ev.Name, fault = text("/event", f.event, maxNameBytes, false)
+		ev.Name, fault = protocol.Text("/event", f.event, protocol.MaxNameBytes, false)
 		if note(fault); fault == nil && ev.Name == "" {
 			note(&event.Invalid{Pointer: "/event", Code: event.CodeRequired, Detail: "a track event has a name, in event"})
 		}
-		m.keep("name", f.name)
+		m.extra.Add("name", f.name)
 	case event.TypePage, event.TypeScreen:
-		if ev.Name, fault = text("/name", f.name, maxNameBytes, false); ev.Name == "" {
+		if ev.Name, fault = protocol.Text("/name", f.name, protocol.MaxNameBytes, false); ev.Name == "" {
 			ev.Name = ev.Type
 		}
 		note(fault)
-		m.keep("event", f.event)
+		m.extra.Add("event", f.event)
 	default:
 		ev.Name = ev.Type
-		m.keep("name", f.name)
-		m.keep("event", f.event)
+		m.extra.Add("name", f.name)
+		m.extra.Add("event", f.event)
 	}
-	ev.ID, fault = text("/messageId", f.messageID, maxIDBytes, true)
+	ev.ID, fault = protocol.Text("/messageId", f.messageID, protocol.MaxIDBytes, true)
 	note(fault)
-	ev.UserID, fault = text("/userId", f.userID, maxUserBytes, true)
+	ev.UserID, fault = protocol.Text("/userId", f.userID, protocol.MaxUserBytes, true)
 	note(fault)
-	ev.AnonymousID, fault = text("/anonymousId", f.anonymousID, maxUserBytes, true)
+	ev.AnonymousID, fault = protocol.Text("/anonymousId", f.anonymousID, protocol.MaxUserBytes, true)
 	note(fault)
 	return invalid
 }
@@ -213,47 +182,16 @@ func knownType(t string) string {
 	return ""
 }
 
-// text returns a string; with numbers, also a number as its text. Missing is
-// empty. most bounds its bytes, if it is not zero.
-func text(pointer string, value []byte, most int, numbers bool) (string, *event.Invalid) {
-	if value == nil {
-		return "", nil
-	}
-	var s string
-	switch c := value[0]; {
-	case c == '"':
-		var err error
-		if s, err = event.Unquote(value); err != nil {
-			return "", asInvalid(err)
-		}
-	case numbers && (c == '-' || c >= '0' && c <= '9'):
-		s = view(value)
-	default:
-		want := "a string"
-		if numbers {
-			want = "a string or a number"
-		}
-		return "", &event.Invalid{Pointer: pointer, Code: event.CodeInvalidType, Detail: "this field is " + want}
-	}
-	if most > 0 && len(s) > most {
-		return "", &event.Invalid{
-			Pointer: pointer, Code: event.CodeTooLong,
-			Detail: fmt.Sprintf("it has %d bytes, at most %d are allowed", len(s), most),
-		}
-	}
-	return s, nil
-}
-
 // payload fills in data and context.
 func (m *mapping) payload(ev *event.Event) *event.Invalid {
 	f := &m.fields
 	data, pointer := f.properties, "/properties"
 	switch ev.Type {
 	case event.TypeTrack, event.TypePage, event.TypeScreen:
-		m.keep("traits", f.traits)
+		m.extra.Add("traits", f.traits)
 	default:
 		data, pointer = f.traits, "/traits"
-		m.keep("properties", f.properties)
+		m.extra.Add("properties", f.properties)
 	}
 	if data != nil && data[0] != '{' {
 		return &event.Invalid{Pointer: pointer, Code: event.CodeInvalidType, Detail: "this field is an object"}
@@ -277,60 +215,36 @@ func (m *mapping) payload(ev *event.Event) *event.Invalid {
 // cannot be read is no reason to refuse an event: it is kept there too.
 func (m *mapping) times(ev *event.Event) {
 	f := &m.fields
-	happened, ok := parseTime(f.timestamp)
+	happened, ok := protocol.Time(f.timestamp)
 	original := "originalTimestamp"
 	switch {
 	case ok && f.originalTimestamp != nil:
-		m.keep("originalTimestamp", f.originalTimestamp)
+		m.extra.Add("originalTimestamp", f.originalTimestamp)
 		original = "timestamp"
 	case !ok:
-		m.keep("timestamp", f.timestamp)
+		m.extra.Add("timestamp", f.timestamp)
 		f.timestamp = f.originalTimestamp
-		if happened, ok = parseTime(f.timestamp); !ok {
-			m.keep("originalTimestamp", f.originalTimestamp)
+		if happened, ok = protocol.Time(f.timestamp); !ok {
+			m.extra.Add("originalTimestamp", f.originalTimestamp)
 		}
 	}
-	sentAt, known := parseTime(f.sentAt)
+	sentAt, known := protocol.Time(f.sentAt)
 	if !known {
 		sentAt = m.sentAt
 	}
-	m.keep("sentAt", f.sentAt)
+	m.extra.Add("sentAt", f.sentAt)
 	switch {
 	case !ok:
-		m.time = appendTime(m.time[:0], m.received)
+		m.time = protocol.AppendTime(m.time[:0], m.received)
 	case sentAt.IsZero():
 		ev.Timestamp, _ = event.Unquote(f.timestamp)
 		return
 	default:
-		m.keep(original, f.timestamp)
+		m.extra.Add(original, f.timestamp)
 		if f.sentAt == nil {
-			m.keepTime("sentAt", sentAt)
+			m.extra.AddTime("sentAt", sentAt)
 		}
-		at := happened.Add(m.received.Sub(sentAt)).UTC()
-		if at.Year() < 1 || at.Year() > 9999 {
-			at = happened.UTC() // nonsense: RFC 3339 has no such years
-		}
-		m.time = appendTime(m.time[:0], at)
+		m.time = protocol.AppendTime(m.time[:0], protocol.Corrected(happened, sentAt, m.received))
 	}
-	ev.Timestamp = view(m.time)
-}
-
-func (m *mapping) keepTime(name string, t time.Time) {
-	if len(m.extra) > 0 {
-		m.extra = append(m.extra, ',')
-	}
-	m.extra = append(appendString(m.extra, name), `:"`...)
-	m.extra = append(t.AppendFormat(m.extra, time.RFC3339Nano), '"')
-}
-
-// parseTime reads a JSON string with a time of RFC 3339.
-func parseTime(value []byte) (time.Time, bool) {
-	if len(value) < 2 || value[0] != '"' {
-		return time.Time{}, false
-	}
-	t, err := time.Parse(time.RFC3339, view(value[1:len(value)-1]))
-	if err != nil || t.Year() < 1 || t.Year() > 9999 {
-		return time.Time{}, false
-	}
-	return t, true
+	ev.Timestamp = protocol.View(m.time)
 }
