@@ -60,9 +60,11 @@ test: ## every test; parts that this machine lacks are skipped, with a line sayi
 	@$(probe); export CGO_ENABLED=$${race:+1}; \
 	$(GO) test $$race -timeout 15m $(TEST)
 
-simulate: ## producer and spool with stream, clock and faults simulated, SEEDS (10000) times; the fan-out a tenth of it; a bad day for each connector
-	$(GO) test -timeout 30m -run '^TestSimulation$$' ./internal/stream/producer ./internal/stream/spool -sim.seeds=$(SEEDS)
-	$(GO) test -timeout 30m -run '^TestSimulation$$' ./internal/router/fanout -sim.seeds=$$(($(SEEDS) / 10))
+simulate: ## the producer with stream, clock and faults simulated, SEEDS (10000) times; the spool a quarter, the fan-out a tenth of it; a bad day for each connector
+	@simulate() { $(GO) test -timeout 30m -run '^TestSimulation$$' "$$1" -sim.seeds="$$2"; }; \
+	failed=0; simulate ./internal/stream/producer $(SEEDS) & \
+	{ simulate ./internal/stream/spool $$(($(SEEDS) / 4)) && simulate ./internal/router/fanout $$(($(SEEDS) / 10)); } || failed=1; \
+	wait $$! || failed=1; exit $$failed
 	$(GO) test -timeout 30m -run '^TestEndures' $(call folders_with,TestEndures)
 
 bench: ## sluice beside a bare net/http + chi handler: rate, latency, CPU per event; what Kinesis would bill
@@ -87,18 +89,7 @@ vuln: $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION) ## known vulnerabilities in wh
 folders_with = $(addprefix ./,$(patsubst %/,%,$(sort $(dir $(shell grep -rl --include='*_test.go' '^func $(1)' cmd deployments examples internal)))))
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
-	@for folder in $(call folders_with,Fuzz); do \
-		sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$folder"/*_test.go | while read -r target; do \
-			echo "$$folder $$target"; \
-			said=$$($(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$folder" </dev/null 2>&1) && { echo "$$said" | tail -3; continue; }; \
-			echo "$$said"; \
-			case $$said in \
-				*"Failing input"*) exit 1 ;; \
-				*"context deadline exceeded"*) echo "the time was over in the middle of an input: no finding" ;; \
-				*) exit 1 ;; \
-			esac; \
-		done || exit 1; \
-	done
+	@FUZZTIME=$(FUZZTIME) .ci/fuzz
 
 clean: ## what make made
 	rm -rf bin dist .tools
