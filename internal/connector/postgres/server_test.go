@@ -228,6 +228,11 @@ func (p *proxy) serve(client net.Conn) {
 		if err != nil {
 			break
 		}
+		if kind == 'P' && p.is(connectortest.LostAnswer) {
+			// A statement that cannot be parsed, for its table is missing, is
+			// answered before its Execute is read: that answer is lost too.
+			lost.Store(true)
+		}
 		// Execute of a statement that commits by itself, or a query with COMMIT.
 		if kind == 'E' || kind == 'Q' && bytes.Contains(message, []byte("COMMIT\x00")) {
 			n := p.loseEvery.Load()
