@@ -36,10 +36,14 @@ var arrows = map[string][]string{
 	// Stages, in the order of the data. A stage hands on through interfaces
 	// that it declares, so that it knows none of those after it.
 	"internal/stream":     {"internal/event", "internal/fault", "internal/retry", "internal/ledger", "internal/telemetry"},
-	"internal/edge":       {"internal/event", "internal/fault", "internal/retry", "internal/document", "internal/ledger", "internal/stream", "internal/telemetry", "internal/deadletter"},
+	"internal/edge":       {"api", "internal/event", "internal/fault", "internal/retry", "internal/document", "internal/ledger", "internal/stream", "internal/telemetry", "internal/deadletter"},
 	"internal/router":     {"internal/event", "internal/fault", "internal/retry", "internal/document", "internal/stream", "internal/telemetry", "internal/deadletter"},
 	"internal/connector":  {"internal/event", "internal/fault", "internal/retry", "internal/ledger", "internal/stream", "internal/router", "internal/telemetry", "internal/deadletter"},
 	"internal/deadletter": {"internal/event", "internal/fault", "internal/retry", "internal/stream"},
+
+	// The contract with clients: openapi.yaml as the gateway serves it, and what
+	// holds traffic to it.
+	"api": {},
 
 	// Doubles of vendors, for tests and for those who try the program without an
 	// account. They know nothing of ours, and connectors know them in tests only.
@@ -66,7 +70,7 @@ var arrows = map[string][]string{
 	// Tools and tests that look at the program from outside.
 	"internal/architecture": {},
 	"internal/bench":        {},
-	"internal/e2e":          {"internal/stream"},
+	"internal/e2e":          {"internal/stream", "api"},
 	"examples":              {},
 	"deployments":           {},
 	"internal/testenv":      {},
@@ -87,6 +91,7 @@ var lent = map[string][]string{
 var libraries = map[string][]string{
 	"github.com/nats-io/":             {"internal/engine"},
 	"github.com/go-chi/chi":           {"internal/edge", "internal/app", "internal/bench"},
+	"github.com/getkin/kin-openapi":   {"api/apitest", "internal/simulator"},
 	"github.com/aws/":                 {"internal/cloud"},
 	"github.com/fxamacker/cbor":       {"internal/cloud/kinesistest"},
 	"github.com/johannesboyne/":       {"internal/cloud"},
@@ -95,7 +100,7 @@ var libraries = map[string][]string{
 	"github.com/santhosh-tekuri/":     {"internal/simulator"},
 	"modernc.org/sqlite":              {"internal/connector/sqlite", "internal/e2e", "examples"},
 	"cel.dev/cel-go":                  {"internal/router"},
-	"github.com/klauspost/compress":   {"internal/edge", "internal/connector", "internal/e2e", "examples"},
+	"github.com/klauspost/compress":   {"internal/edge", "internal/connector", "internal/e2e", "api/apitest", "examples"},
 	"github.com/spf13/":               {"internal/app", "cmd"},
 	"github.com/schollz/progressbar":  {"internal/app"},
 	"github.com/prometheus/":          {"internal/telemetry", "internal/app"},

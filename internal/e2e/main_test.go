@@ -22,11 +22,17 @@ func TestMain(m *testing.M) {
 	if err == nil {
 		binary, err = build(dir)
 	}
+	if err == nil {
+		err = useContract()
+	}
 	code := 1
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	} else {
 		code = m.Run()
+		if !breaches.say() {
+			code = 1
+		}
 	}
 	_ = os.RemoveAll(dir)
 	os.Exit(code)

@@ -153,6 +153,7 @@ func (p *process) readPlace() bool {
 		return false
 	}
 	p.gateway, p.admin = place.Gateway, place.Admin
+	contract.Watch(p.gateway)
 	return true
 }
 
