@@ -33,6 +33,9 @@ var arrows = map[string][]string{
 	"internal/ledger":    {"internal/event", "internal/fault"},
 	"internal/telemetry": {"internal/event", "internal/fault", "internal/ledger"},
 
+	// What the gateway serves.
+	"api/browser": {},
+
 	// Stages, in the order of the data. A stage hands on through interfaces
 	// that it declares, so that it knows none of those after it.
 	"internal/stream":     {"internal/event", "internal/fault", "internal/retry", "internal/ledger", "internal/telemetry"},
@@ -93,6 +96,7 @@ var libraries = map[string][]string{
 	"github.com/go-chi/chi":           {"internal/edge", "internal/app", "internal/bench"},
 	"github.com/getkin/kin-openapi":   {"api/apitest", "internal/simulator"},
 	"github.com/aws/":                 {"internal/cloud"},
+	"github.com/evanw/esbuild":        {"api/browser", "internal/e2e"},
 	"github.com/fxamacker/cbor":       {"internal/cloud/kinesistest"},
 	"github.com/johannesboyne/":       {"internal/cloud"},
 	"github.com/jackc/pgx":            {"internal/connector/postgres", "internal/testenv", "internal/cloud"},

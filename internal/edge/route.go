@@ -20,13 +20,14 @@ const (
 	routeEvents
 	routeSDK
 	routeSettings
+	routeSnippet
 	routeHealth
 	routes
 )
 
 var routeNames = [routes]string{
 	routeUnknown: "unknown", routePreflight: "preflight", routeEvents: "events", routeSDK: "sdk",
-	routeSettings: "settings", routeHealth: "health",
+	routeSettings: "settings", routeSnippet: "snippet", routeHealth: "health",
 }
 
 func (r route) String() string { return routeNames[r] }
@@ -99,6 +100,8 @@ func (e *Edge) routes() *chi.Mux {
 	}
 	both(http.MethodGet, "/v1/projects/{key}/settings", on(routeSettings, (*exchange).settings))
 	both(http.MethodGet, "/sourceConfig", on(routeSettings, (*exchange).sourceConfig))
+	both(http.MethodGet, "/sluice.js", on(routeSnippet, (*exchange).snippet))
+	both(http.MethodHead, "/sluice.js", on(routeSnippet, (*exchange).snippet))
 	for path, h := range map[string]func(*exchange){"/livez": (*exchange).livez, "/readyz": (*exchange).readyz} {
 		both(http.MethodGet, path, on(routeHealth, h))
 		both(http.MethodHead, path, on(routeHealth, h))

@@ -1,0 +1,62 @@
+package edge
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/eventsluice/sluice/api/browser"
+)
+
+func TestTheSnippetIsServedToEveryPageAndCached(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Config{})
+	get := func(method string, header ...string) answer {
+		w := httptest.NewRecorder()
+		r.edge.ServeHTTP(w, newRequest(method, "/sluice.js", "", "", append(header, "Origin: https://anyone.example")...))
+		return answer{status: w.Code, header: w.Header(), body: w.Body.String()}
+	}
+	plain := get(http.MethodGet)
+	if plain.status != 200 || plain.body != string(browser.Snippet) {
+		t.Fatalf("answered %d with %d bytes", plain.status, len(plain.body))
+	}
+	packed := get(http.MethodGet, "Accept-Encoding: br, gzip;q=0.9")
+	zr, err := gzip.NewReader(strings.NewReader(packed.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(zr); err != nil || !bytes.Equal(text, browser.Snippet) || len(packed.body) >= 2000 {
+		t.Errorf("%d bytes of gzip, %v", len(packed.body), err)
+	}
+	for name, a := range map[string]answer{"plain": plain, "gzip": packed} {
+		tag := a.header.Get("ETag")
+		if a.header.Get("Access-Control-Allow-Origin") != "*" || a.header.Get("Content-Type") != "text/javascript; charset=utf-8" ||
+			!strings.Contains(a.header.Get("Cache-Control"), "max-age") || a.header.Get("Vary") != "Accept-Encoding" || len(tag) < 10 {
+			t.Errorf("%s: %v", name, a.header)
+		}
+		encoding := "Accept-Encoding: " + a.header.Get("Content-Encoding")
+		if again := get(http.MethodGet, encoding, "If-None-Match: "+tag); again.status != 304 || again.body != "" || again.header.Get("ETag") != tag {
+			t.Errorf("%s: asked again, answered %d with %d bytes", name, again.status, len(again.body))
+		}
+		if other := get(http.MethodGet, encoding, `If-None-Match: "0123456789abcdef"`); other.status != 200 {
+			t.Errorf("%s: asked with another tag, answered %d", name, other.status)
+		}
+	}
+	if plain.header.Get("ETag") == packed.header.Get("ETag") {
+		t.Error("two forms have one tag")
+	}
+	if a := get(http.MethodGet, "Accept-Encoding: gzip; q=0"); a.header.Get("Content-Encoding") != "" {
+		t.Error("gzip is sent to who refuses it")
+	}
+	if a := get(http.MethodHead); a.status != 200 || a.body != "" {
+		t.Errorf("HEAD: %d %q", a.status, a.body)
+	}
+	if a := get(http.MethodPost); a.status != 405 {
+		t.Errorf("POST: %d", a.status)
+	}
+}
