@@ -5,23 +5,75 @@
 // the documents that operators write (schemas), and what holds traffic to it in
 // tests (apitest).
 //
-// openapi.yaml and openapi.json in this folder are made of the one at the root:
+// What is embedded here is made of the document at the root, and a test fails
+// when it is not:
 //
 //	go generate ./api
 package api
 
-import _ "embed"
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"encoding/hex"
+)
 
 //go:generate go run ./generate
 
-//go:embed openapi.yaml
-var yamlText []byte
-
-//go:embed openapi.json
-var jsonText []byte
+var (
+	//go:embed openapi.yaml
+	yamlText []byte
+	//go:embed openapi.json
+	jsonText []byte
+	//go:embed docs.html
+	page []byte
+)
 
 // YAML returns the document in YAML, with its comments. It must not be changed.
 func YAML() []byte { return yamlText }
 
 // JSON returns the document in JSON. It must not be changed.
 func JSON() []byte { return jsonText }
+
+// File is something that the gateway serves to everybody, with nothing secret
+// in it.
+type File struct {
+	// Path is where it is served, such as "/docs".
+	Path string
+	// ContentType is what it is, as the header says it.
+	ContentType string
+	// ETag is the digest of Body in quotes.
+	ETag string
+	// Policy is the Content-Security-Policy of a page; "" for what is none.
+	Policy string
+	// Body must not be changed.
+	Body []byte
+}
+
+// NewFile returns a file that is no page.
+func NewFile(path, contentType string, body []byte) File {
+	sum := sha256.Sum256(body)
+	return File{Path: path, ContentType: contentType, ETag: `"` + hex.EncodeToString(sum[:8]) + `"`, Body: body}
+}
+
+// Files returns the document in YAML and JSON, and the page for people.
+func Files() []File {
+	docs := NewFile("/docs", "text/html; charset=utf-8", page)
+	docs.Policy = policy(page)
+	return []File{
+		NewFile("/openapi.yaml", "application/yaml", yamlText), // Source: RFC 9512
+		NewFile("/openapi.json", "application/json", jsonText),
+		docs,
+	}
+}
+
+// policy allows a page its own style and nothing else: no script, no other
+// host, no frame around it.
+func policy(page []byte) string {
+	_, style, _ := bytes.Cut(page, []byte("<style>"))
+	style, _, _ = bytes.Cut(style, []byte("</style>"))
+	sum := sha256.Sum256(style)
+	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+		"'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
