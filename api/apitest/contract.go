@@ -91,8 +91,13 @@ func (c *Contract) find(r *http.Request) (op *openapi3.Operation, values map[str
 		return nil, nil, map[int]*openapi3.Response{http.StatusNotFound: c.answer("NotFound"), http.StatusInternalServerError: c.answer("Failed")}
 	}
 	switch r.Method {
-	case http.MethodGet, http.MethodHead:
+	case http.MethodGet:
 		op = item.Get
+	case http.MethodHead:
+		// Where nothing depends on a key, HEAD is GET without the body.
+		if item.Get != nil && slices.Contains(item.Get.Tags, "Service") {
+			op = item.Get
+		}
 	case http.MethodPost:
 		op = item.Post
 	}
@@ -162,7 +167,7 @@ func match(template, path string) (map[string]string, bool) {
 }
 
 // Headers that HTTP itself brings, or whoever stands between.
-var ofHTTP = []string{"Connection", "Content-Length", "Content-Type", "Date", "Keep-Alive", "Transfer-Encoding"}
+var ofHTTP = []string{"Connection", "Content-Encoding", "Content-Length", "Content-Type", "Date", "Keep-Alive", "Transfer-Encoding"}
 
 func checkResponse(answers map[int]*openapi3.Response, x *Exchange) error {
 	status := x.Response.StatusCode

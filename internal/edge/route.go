@@ -21,13 +21,14 @@ const (
 	routeSDK
 	routeSettings
 	routeSnippet
+	routeDocs
 	routeHealth
 	routes
 )
 
 var routeNames = [routes]string{
 	routeUnknown: "unknown", routePreflight: "preflight", routeEvents: "events", routeSDK: "sdk",
-	routeSettings: "settings", routeSnippet: "snippet", routeHealth: "health",
+	routeSettings: "settings", routeSnippet: "snippet", routeDocs: "docs", routeHealth: "health",
 }
 
 func (r route) String() string { return routeNames[r] }
@@ -100,8 +101,11 @@ func (e *Edge) routes() *chi.Mux {
 	}
 	both(http.MethodGet, "/v1/projects/{key}/settings", on(routeSettings, (*exchange).settings))
 	both(http.MethodGet, "/sourceConfig", on(routeSettings, (*exchange).sourceConfig))
-	both(http.MethodGet, "/sluice.js", on(routeSnippet, (*exchange).snippet))
-	both(http.MethodHead, "/sluice.js", on(routeSnippet, (*exchange).snippet))
+	for _, f := range files {
+		h := on(f.route, func(x *exchange) { x.file(f) })
+		both(http.MethodGet, f.path, h)
+		both(http.MethodHead, f.path, h)
+	}
 	for path, h := range map[string]func(*exchange){"/livez": (*exchange).livez, "/readyz": (*exchange).readyz} {
 		both(http.MethodGet, path, on(routeHealth, h))
 		both(http.MethodHead, path, on(routeHealth, h))
