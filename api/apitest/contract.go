@@ -70,6 +70,12 @@ func (c *Contract) Check(x *Exchange) error {
 	return errors.Join(faults...)
 }
 
+// Knows reports whether the document has an operation.
+func (c *Contract) Knows(method, path string) bool {
+	op, _, _ := c.find(&http.Request{Method: method, URL: &url.URL{Path: path}})
+	return op != nil
+}
+
 // taken reports whether a status says that the whole request was good.
 func taken(status int) bool {
 	return status == http.StatusOK || status == http.StatusAccepted || status == http.StatusNoContent

@@ -52,6 +52,9 @@ func FuzzRequest(f *testing.F) {
 		r.edge.ServeHTTP(w, req)
 		a := answer{t: t, status: w.Code, header: w.Header(), body: w.Body.String()}
 		a.check()
+		if err := againstContract(req, w); err != nil {
+			t.Error(err)
+		}
 		if a.status >= 500 {
 			t.Fatalf("%d %s", a.status, a.body)
 		}

@@ -204,6 +204,9 @@ func (r *rig) do(req *http.Request) answer {
 	r.edge.Handler().ServeHTTP(w, req)
 	a := answer{t: r.t, status: w.Code, header: w.Header(), body: w.Body.String()}
 	a.check()
+	if err := againstContract(req, w); err != nil {
+		r.t.Error(err)
+	}
 	if n := r.edge.InFlight(); n != 0 {
 		r.t.Errorf("%d bytes are in flight after the answer", n)
 	}
