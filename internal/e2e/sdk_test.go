@@ -1,142 +1,488 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/eventsluice/sluice/internal/testenv"
 )
 
-// send.mjs sends batches of flushAt, and beforeCounted events before those that
-// it counts.
-const flushAt, beforeCounted = 20, 7
+// sdkGateway is one gateway that all tests of SDKs send to, each with a key of
+// its own, which is the source of its events.
+type sdkGateway struct {
+	*process
+	pages string // where pages are served, an origin that the keys allow
 
-// TestAnSDKFromNPMFindsItsEventsInTheWarehouse sends with
-// @segment/analytics-node as it comes from npm, and compares the warehouse
-// with what the SDK says that it sent.
-func TestAnSDKFromNPMFindsItsEventsInTheWarehouse(t *testing.T) {
-	t.Parallel()
-	testenv.NodeModules(t, "node")
-	p := start(t, dataFolder(t, everythingToWarehouse))
+	mu    sync.Mutex
+	taken int
+}
 
-	cmd := exec.CommandContext(t.Context(), "node", "send.mjs")
-	cmd.Dir = "node"
-	cmd.Env = append(cleanEnv(), "SLUICE_URL="+p.gateway, "SLUICE_WRITE_KEY="+writeKey)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("the SDK failed: %v\n%s%s", err, &stdout, &stderr)
-	}
-	sent := sdkEvents(t, &stdout)
-	if len(sent) != beforeCounted+100 {
-		t.Fatalf("the SDK sent %d events:\n%s", len(sent), &stderr)
-	}
+// sdkKeys is how many keys the gateway has.
+const sdkKeys = 200
 
-	l := p.settle()
-	if l.Stored != uint64(len(sent)) || l.Rejected != 0 {
-		t.Errorf("%d sent, the ledger says %+v", len(sent), l)
-	}
-	rows := map[string]row{}
-	// The SDK sends its batches at the same time, in any order; each is in order.
-	type batch struct {
-		user   string
-		number int
-	}
-	counted := map[batch]int{} // the last one in the warehouse
-	for _, r := range warehouse(t, p.dir) {
-		rows[r.id] = r
-		if r.name == "Counted" {
-			var data struct{ N int }
-			unmarshal(t, r.data, &data)
-			in := batch{user: r.userID, number: (beforeCounted + data.N) / flushAt}
-			if last, ok := counted[in]; ok && data.N <= last {
-				t.Errorf("%s: %v stands after %v", r.userID, data.N, last)
-			}
-			counted[in] = data.N
+// newSDKGateway starts the gateway. The keys whose number is odd may be used
+// from the origin of the pages only; back ends use the even ones.
+func newSDKGateway(t *testing.T, pages string) *sdkGateway {
+	t.Helper()
+	var keys []map[string]any
+	for n := range sdkKeys {
+		key := map[string]any{"id": sourceOf(n), "kind": "write", "sha256": hash(sdkKey(n))}
+		if n%2 == 1 {
+			key["origins"] = []string{pages}
 		}
+		keys = append(keys, key)
 	}
-	if len(rows) != len(sent) {
-		t.Errorf("the warehouse holds %d events of %d", len(rows), len(sent))
+	text, err := json.Marshal(map[string]any{"keys": keys})
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, e := range sent {
-		r, ok := rows[e.MessageID]
-		if !ok {
-			t.Errorf("%s %s is not in the warehouse", e.Type, e.MessageID)
+	d := everythingToWarehouse
+	d.keys = string(text)
+	return &sdkGateway{process: start(t, dataFolder(t, d), "SLUICE_PROTOCOLS=jitsu,snowplow,posthog,mixpanel"), pages: pages}
+}
+
+func sourceOf(n int) string { return fmt.Sprintf("sdk-%d", n) }
+func sdkKey(n int) string   { return fmt.Sprintf("wk_sdk_%03d_0123456789abcdefghijklmnopqr", n) }
+
+// take returns a key that no other test has, and the source of its events.
+func (g *sdkGateway) take(fromPage bool) (key, source string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := 2 * g.taken
+	if fromPage {
+		n++
+	}
+	g.taken++
+	return sdkKey(n), sourceOf(n)
+}
+
+// rows returns the rows of a source.
+func (g *sdkGateway) rows(t *testing.T, source string) []row {
+	t.Helper()
+	return slices.DeleteFunc(warehouse(t, g.dir), func(r row) bool { return r.source != source })
+}
+
+// until looks until it sees what it wants, which describe says.
+func until(t testing.TB, describe func() string, look func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !look(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", describe())
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// wantInWarehouse waits until every event of the requests that the gateway has
+// taken is in the warehouse, and compares each with its row, field by field.
+// Nothing else may be there. It returns the rows by their ids.
+func (g *sdkGateway) wantInWarehouse(t *testing.T, w *wire, source string) map[string]row {
+	t.Helper()
+	events := map[string]wanted{}
+	var ids []string
+	for _, r := range w.sent() {
+		if !r.accepted() {
 			continue
 		}
-		compareSDKEvent(t, e, r)
+		for _, e := range wantedOf(t, r) {
+			if e.id == "" {
+				t.Errorf("%s: an event has no id of its own: %s", r.path, r.body)
+			}
+			if _, again := events[e.id]; !again { // the first of those with one id is kept
+				events[e.id] = e
+				ids = append(ids, e.id)
+			}
+		}
 	}
-	p.stop()
+	rows := map[string]row{}
+	missing := func() (missing []string) {
+		for _, id := range ids {
+			if _, ok := rows[id]; !ok {
+				missing = append(missing, id)
+			}
+		}
+		return missing
+	}
+	until(t, func() string { return fmt.Sprintf("%d events are not in the warehouse: %q", len(missing()), missing()) }, func() bool {
+		for _, r := range g.rows(t, source) {
+			rows[r.id] = r
+		}
+		return len(missing()) == 0
+	})
+	for id, r := range rows {
+		if e, ok := events[id]; ok {
+			compare(t, e, r)
+		} else {
+			t.Errorf("nobody has sent %+v", r)
+		}
+	}
+	return rows
 }
 
-// sdkEvent is an event as the SDK makes it.
-type sdkEvent struct {
-	Type        string         `json:"type"`
-	MessageID   string         `json:"messageId"`
-	Event       string         `json:"event"`
-	Name        string         `json:"name"`
-	UserID      string         `json:"userId"`
-	AnonymousID string         `json:"anonymousId"`
-	Timestamp   time.Time      `json:"timestamp"`
-	Properties  map[string]any `json:"properties"`
-	Traits      map[string]any `json:"traits"`
-	Context     map[string]any `json:"context"`
-}
-
-func sdkEvents(t *testing.T, out *bytes.Buffer) []sdkEvent {
+// compare wants every field of e where the contract puts it.
+func compare(t *testing.T, e wanted, r row) {
 	t.Helper()
-	var all []sdkEvent
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		var e sdkEvent
-		unmarshal(t, lines.Text(), &e)
-		all = append(all, e)
+	if r.kind != e.kind || r.name != e.name || r.userID != e.userID || r.anonymousID != e.anonymousID {
+		t.Errorf("%s: sent %q %q of %q and %q, stored %q %q of %q and %q", e.id,
+			e.kind, e.name, e.userID, e.anonymousID, r.kind, r.name, r.userID, r.anonymousID)
 	}
-	return all
+	received := timeOf(t, r.receivedAt)
+	happened := e.timestamp
+	if happened.IsZero() {
+		happened = received
+	} else if !e.sentAt.IsZero() {
+		happened = happened.Add(received.Sub(e.sentAt))
+	}
+	if stored := timeOf(t, r.timestamp); stored.Sub(happened).Abs() > time.Millisecond {
+		t.Errorf("%s: happened at %v, stored %v", e.id, happened, r.timestamp)
+	}
+	if data := value(t, []byte(r.data), nil); !reflect.DeepEqual(data, e.data) {
+		t.Errorf("%s %s: data is %s, want %v", e.kind, e.id, r.data, e.data)
+	}
+	if context := value(t, []byte(r.context), nil); !reflect.DeepEqual(context, e.context) {
+		t.Errorf("%s %s: context is %s, want %v", e.kind, e.id, r.context, e.context)
+	}
 }
 
-func unmarshal(t *testing.T, text string, into any) {
+// call is one call of an SDK, as those of Segment's family name things.
+type call struct {
+	Call        string         `json:"call"`
+	N           int            `json:"n"`
+	Event       string         `json:"event,omitempty"`
+	Name        string         `json:"name,omitempty"`
+	UserID      string         `json:"userId,omitempty"`
+	AnonymousID string         `json:"anonymousId,omitempty"`
+	GroupID     string         `json:"groupId,omitempty"`
+	PreviousID  string         `json:"previousId,omitempty"`
+	Timestamp   string         `json:"timestamp,omitempty"`
+	Properties  map[string]any `json:"properties,omitempty"`
+	Traits      map[string]any `json:"traits,omitempty"`
+	Context     map[string]any `json:"context,omitempty"`
+}
+
+// sdkCalls are the six calls, and data that is odd and allowed.
+var sdkCalls = numbered([]call{
+	{Call: "identify", UserID: "user-1", Traits: map[string]any{"email": "ann@example.com", "name": "Änn 😀"}},
+	{Call: "page", UserID: "user-1", Name: "Home", Properties: map[string]any{"url": "https://shop.example/?a=1&b=<2>"}},
+	{Call: "screen", AnonymousID: "anon-1", Name: "Main", Properties: map[string]any{"width": 390}},
+	{Call: "group", UserID: "user-1", GroupID: "group-1", Traits: map[string]any{"plan": "team"}},
+	{Call: "alias", UserID: "user-1", PreviousID: "anon-1"},
+	{
+		Call: "track", UserID: "user-1", AnonymousID: "anon-1", Event: "Order Completed",
+		Properties: map[string]any{"total": 12.5, "items": []any{map[string]any{"sku": "a"}, map[string]any{"sku": "b"}}},
+		Context:    map[string]any{"ip": "203.0.113.9", "campaign": map[string]any{"name": "spring"}},
+	},
+	{Call: "track", UserID: "user-1", Event: "Backfilled", Timestamp: "2024-01-02T03:04:05.678Z", Properties: map[string]any{"old": true}},
+	{Call: "track", UserID: "ü-1", Event: "Ünïcödé – 注文 🛒", Properties: map[string]any{"emoji": "👩‍👩‍👧‍👦", "مرحبا": "שלום"}},
+	{Call: "track", UserID: "user-1", Event: "Numbers", Properties: map[string]any{"zero": 0, "minus": -1.5, "tiny": 1e-7, "huge": 1e21, "exact": 9007199254740991}},
+	{Call: "track", UserID: "user-1", Event: "Nested", Properties: map[string]any{
+		"null": nil, "yes": true, "no": false, "a.b": map[string]any{"c d": []any{[]any{}, map[string]any{}, []any{nil, []any{1}}}}, "": "no name",
+	}},
+	{Call: "track", UserID: "user-1", Event: "Text", Properties: map[string]any{"controls": "\"\\/\b\f\n\r\t\x01\x1f\u2028\u2029", "html": "</script><!--", "empty": ""}},
+	{Call: "track", UserID: "user-1", Event: "Long", Properties: map[string]any{"long": strings.Repeat("größer ", 2500)}},
+})
+
+// numbered numbers calls, also in their data, so that they are known again.
+func numbered(calls []call) []call {
+	for i := range calls {
+		c := &calls[i]
+		c.N = i + 1
+		switch c.Call {
+		case "identify", "group":
+			c.Traits["n"] = c.N
+		case "track", "page", "screen":
+			c.Properties["n"] = c.N
+		}
+	}
+	return calls
+}
+
+func (c call) data() map[string]any {
+	if c.Traits != nil {
+		return c.Traits
+	}
+	return c.Properties
+}
+
+// wantCalls finds each call among the rows, and compares what the caller has
+// given with what is stored.
+func wantCalls(t *testing.T, calls []call, rows map[string]row) {
+	t.Helper()
+	for _, c := range calls {
+		r, ok := rowOf(t, c, rows)
+		if !ok {
+			t.Errorf("call %d, %s %s, is not in the warehouse", c.N, c.Call, c.Event)
+			continue
+		}
+		var stored map[string]any
+		unmarshal(t, r.data, &stored)
+		for name, want := range plain(t, c.data()) {
+			if got := stored[name]; !reflect.DeepEqual(got, want) {
+				t.Errorf("call %d: data.%s is %v, want %v", c.N, name, got, want)
+			}
+		}
+	}
+	if len(calls) != len(rows) {
+		t.Errorf("%d calls have become %d events", len(calls), len(rows))
+	}
+}
+
+// rowOf finds the row of a call, by its number; an alias has none.
+func rowOf(t *testing.T, c call, rows map[string]row) (row, bool) {
+	t.Helper()
+	for _, r := range rows {
+		var data struct{ N int }
+		unmarshal(t, r.data, &data)
+		if data.N == c.N || c.Call == "alias" && r.kind == "alias" {
+			return r, true
+		}
+	}
+	return row{}, false
+}
+
+// plain is a value as JSON has it.
+func plain(t *testing.T, v map[string]any) (out map[string]any) {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unmarshal(t, string(text), &out)
+	return out
+}
+
+func unmarshal(t testing.TB, text string, into any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(text), into); err != nil {
 		t.Fatalf("%v in %s", err, text)
 	}
 }
 
-// compareSDKEvent wants every field of e where the contract puts it.
-func compareSDKEvent(t *testing.T, e sdkEvent, r row) {
+// sdkProgram is how to run an SDK outside of a browser.
+type sdkProgram struct {
+	name    string
+	command []string
+	dir     string
+	env     []string
+}
+
+// belief is what an SDK says of the calls, by their numbers.
+type belief struct{ Delivered, Failed []int }
+
+// sdkRun is one time that an SDK makes all calls: through a wire of its own,
+// with a key of its own.
+type sdkRun struct {
+	*wire
+	key, source string
+	belief      belief
+}
+
+// run makes the calls with an SDK, once for each of runs, all at the same time.
+func (s sdkProgram) run(t *testing.T, calls []call, runs []*sdkRun) {
 	t.Helper()
-	name, data := e.Event, e.Properties
-	if name == "" {
-		name = e.Name
+	text, err := json.Marshal(calls)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if name == "" {
-		name = e.Type
+	file := filepath.Join(t.TempDir(), "calls.json")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if e.Type == "identify" || e.Type == "group" {
-		data = e.Traits
+	var to []map[string]string
+	for _, r := range runs {
+		to = append(to, map[string]string{"host": r.URL, "key": r.key})
 	}
-	if r.kind != e.Type || r.name != name || r.userID != e.UserID || r.anonymousID != e.AnonymousID || r.source != "web" {
-		t.Errorf("sent %+v, stored %+v", e, r)
+	if text, err = json.Marshal(to); err != nil {
+		t.Fatal(err)
 	}
-	// The gateway may correct a sender's clock, by less than the test takes.
-	if stored, err := time.Parse(time.RFC3339Nano, r.timestamp); err != nil || stored.Sub(e.Timestamp).Abs() > patience {
-		t.Errorf("%s: happened at %v, stored %q (%v)", r.id, e.Timestamp, r.timestamp, err)
+	cmd := exec.CommandContext(t.Context(), s.command[0], s.command[1:]...)
+	cmd.Dir = s.dir
+	cmd.Env = append(append(cleanEnv(), s.env...), "SLUICE_RUNS="+string(text), "SLUICE_CALLS="+file)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("the SDK failed: %v\n%s%s", err, &stdout, &stderr)
 	}
-	var storedData, storedContext map[string]any
-	unmarshal(t, r.data, &storedData)
-	unmarshal(t, r.context, &storedContext)
-	for field, want := range data {
-		if got := storedData[field]; !reflect.DeepEqual(got, want) {
-			t.Errorf("%s %s: data.%s is %v, want %v", e.Type, r.id, field, got, want)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the SDK said:\n%s%s", &stdout, &stderr)
+		}
+	})
+	lines := strings.Split(strings.TrimSpace(stdout.String()), "\n")
+	var beliefs []belief
+	unmarshal(t, lines[len(lines)-1], &beliefs)
+	if len(beliefs) != len(runs) {
+		t.Fatalf("%d runs have %d results", len(runs), len(beliefs))
+	}
+	for i, b := range beliefs {
+		runs[i].belief = b
+	}
+}
+
+// node is an SDK in Node.js; options are for its adapter, see node/send.mjs.
+func node(adapter, options string) sdkProgram {
+	return sdkProgram{
+		name: adapter, command: []string{"node", "send.mjs"}, dir: "node",
+		env: []string{"SLUICE_SDK=" + adapter, "SLUICE_OPTIONS=" + options},
+	}
+}
+
+// unmodifiedSDK is one SDK outside of a browser and what is particular of it.
+type unmodifiedSDK struct {
+	name string
+	sdkProgram
+	// lacks are the calls that it does not have, or does not send.
+	lacks func(call) bool
+	// silent: it says nothing of single calls.
+	silent bool
+	// after says what becomes of a batch at each fault; nil: it is not tried.
+	after map[string]outcome
+}
+
+// calls are those of sdkCalls that the SDK sends.
+func (s unmodifiedSDK) calls() []call {
+	return slices.DeleteFunc(slices.Clone(sdkCalls), func(c call) bool { return s.lacks != nil && s.lacks(c) })
+}
+
+// outcome is what an SDK does after a fault.
+type outcome uint8
+
+const (
+	retries outcome = iota + 1 // the events arrive
+	drops                      // it gives them up, by a rule of its own
+)
+
+func is(calls ...string) func(call) bool {
+	return func(c call) bool { return slices.Contains(calls, c.Call) }
+}
+
+// sdksInNode are the SDKs from npm for back ends.
+var sdksInNode = []unmodifiedSDK{
+	{
+		name: "@segment/analytics-node 3", sdkProgram: node("segment", `{"package":"@segment/analytics-node"}`),
+		after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
+	},
+	{ // the key is in the body only
+		name: "@segment/analytics-node 2", sdkProgram: node("segment", `{"package":"segment-node-2"}`),
+		after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
+	},
+	{ // the key is in the header only
+		name: "@segment/analytics-node 1", sdkProgram: node("segment", `{"package":"segment-node-1"}`),
+		after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
+	},
+	{ // its gzipped JSON says that it is a form
+		name: "@rudderstack/rudder-sdk-node", sdkProgram: node("rudder", ``),
+		after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
+	},
+	{name: "@rudderstack/rudder-sdk-node without gzip", sdkProgram: node("rudder", `{"gzip":false}`)},
+	{
+		name: "@jitsu/js for servers", sdkProgram: node("jitsu", ``), lacks: is("screen", "alias"),
+		after: map[string]outcome{throttled.name: drops, unavailable.name: drops, reset.name: drops, refused.name: drops},
+	},
+}
+
+// TestSDKs sends with SDKs as their registries have them, and as captured from
+// them, and compares the warehouse with what they have sent.
+func TestSDKs(t *testing.T) {
+	t.Parallel()
+	testenv.NodeModules(t, "node")
+	g := newSDKGateway(t, "http://localhost:1")
+	for _, sdk := range sdksInNode {
+		t.Run(sdk.name, func(t *testing.T) {
+			t.Parallel()
+			sdk.test(t, g)
+		})
+	}
+}
+
+// test makes the calls once without a fault, and once for each fault.
+func (s unmodifiedSDK) test(t *testing.T, g *sdkGateway) {
+	runs := []*sdkRun{g.newRun(t)}
+	faults := []fault{{}}
+	for _, f := range []fault{throttled, unavailable, refused, reset, lostReply} {
+		if s.after[f.name] != 0 {
+			faults = append(faults, f)
+			runs = append(runs, g.newRun(t, f))
 		}
 	}
-	for field, want := range e.Context {
-		if got := storedContext[field]; !reflect.DeepEqual(got, want) {
-			t.Errorf("%s %s: context.%s is %v, want %v", e.Type, r.id, field, got, want)
+	s.run(t, s.calls(), runs)
+	for i, r := range runs {
+		if i == 0 {
+			t.Run("all calls", func(t *testing.T) { s.wantAll(t, g, r) })
+		} else {
+			t.Run(faults[i].name, func(t *testing.T) { s.wantAfter(t, g, r, s.after[faults[i].name]) })
 		}
 	}
+}
+
+func (g *sdkGateway) newRun(t *testing.T, faults ...fault) *sdkRun {
+	key, source := g.take(false)
+	return &sdkRun{wire: newWire(t, g.gateway, faults...), key: key, source: source}
+}
+
+// wantAll wants every call in the warehouse, and the SDK to believe so.
+func (s unmodifiedSDK) wantAll(t *testing.T, g *sdkGateway, r *sdkRun) {
+	rows := g.wantInWarehouse(t, r.wire, r.source)
+	wantCalls(t, s.calls(), rows)
+	s.wantBelief(t, r, len(rows))
+	for _, p := range r.sent() {
+		if p.status != http.StatusOK {
+			t.Errorf("%s was answered %d", p.path, p.status)
+		}
+	}
+}
+
+func (s unmodifiedSDK) wantBelief(t *testing.T, r *sdkRun, delivered int) {
+	if !s.silent && len(r.belief.Delivered) != delivered {
+		t.Errorf("the SDK believes that %v were delivered and %v failed; %d were delivered", r.belief.Delivered, r.belief.Failed, delivered)
+	}
+}
+
+// wantAfter wants that the events of the request at which the fault happened
+// arrive in a later one, or are given up as the SDK's rules say; and that all
+// others arrive in any case.
+func (s unmodifiedSDK) wantAfter(t *testing.T, g *sdkGateway, r *sdkRun, want outcome) {
+	rows := g.wantInWarehouse(t, r.wire, r.source)
+	failed, lost := 0, 0
+	for _, p := range r.sent() {
+		if p.fault == "" {
+			continue
+		}
+		for _, e := range wantedOf(t, p) {
+			failed++
+			if _, ok := rows[e.id]; !ok {
+				lost++
+			}
+		}
+	}
+	if failed == 0 {
+		t.Fatal("the fault has not happened")
+	}
+	switch want {
+	case retries:
+		if lost > 0 {
+			t.Errorf("%d events are lost", lost)
+			for _, p := range r.sent() { t.Logf("%s %s %q %d %d %.300s", p.method, p.path, p.fault, p.status, p.stored, p.body) }
+		}
+		wantCalls(t, s.calls(), rows)
+	case drops:
+		if lost != failed {
+			t.Errorf("%d of %d events of the failed request are lost: the rule is another now", lost, failed)
+		}
+		if len(rows)+lost != len(s.calls()) {
+			t.Errorf("%d are stored and %d lost, of %d", len(rows), lost, len(s.calls()))
+		}
+	}
+	s.wantBelief(t, r, len(rows))
 }

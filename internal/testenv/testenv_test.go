@@ -48,6 +48,13 @@ func TestNodeRuns(t *testing.T) {
 	}
 }
 
+func TestChromiumIsFound(t *testing.T) {
+	t.Parallel()
+	if path := Chromium(t); !isFile(path) {
+		t.Errorf("there is no file %s", path)
+	}
+}
+
 func TestMissingPartSkipsUnlessCI(t *testing.T) {
 	for _, c := range []struct {
 		ci   string

@@ -1,35 +1,38 @@
-// Sends events with @segment/analytics-node, unmodified, to the gateway at
-// SLUICE_URL with the key SLUICE_WRITE_KEY, and prints the events as the SDK
-// made them, one JSON line each, once it says that they were delivered.
-import { Analytics } from '@segment/analytics-node'
+// Makes the calls in the file SLUICE_CALLS with the SDK that SLUICE_SDK names,
+// a file of the folder sdk, unmodified. SLUICE_RUNS is a JSON array of
+// {"host":"…","key":"…"}: the calls are made once to each, all at the same
+// time. When the SDK has nothing left to do, it prints one JSON document, with
+// an element for each run:
+//
+//   [{"delivered":[n, …],"failed":[n, …]}, …]
+//
+// These are the numbers of the calls of which the SDK says so. SLUICE_OPTIONS
+// is for the adapter.
+import { readFileSync } from 'node:fs'
 
-const analytics = new Analytics({
-  host: process.env.SLUICE_URL,
-  writeKey: process.env.SLUICE_WRITE_KEY,
-  flushAt: 20,
-})
+const { SLUICE_RUNS: runs, SLUICE_SDK: name, SLUICE_CALLS: file, SLUICE_OPTIONS: options } = process.env
+const calls = readFileSync(file, 'utf8')
 
-let failed = 0
-const sent = (err, ctx) => {
-  if (err) {
-    failed++
-    console.error(String(err), JSON.stringify(ctx?.event))
-  } else {
-    console.log(JSON.stringify(ctx.event))
+// RudderStack's SDK rejects a promise that nobody waits for when the gateway
+// answers 4xx. By default that ends a process.
+process.on('unhandledRejection', (err) => console.error('unhandled:', String(err)))
+
+const { open } = await import(`./sdk/${name}.mjs`)
+
+async function run({ host, key }) {
+  const said = { delivered: [], failed: [] }
+  const settle = (n) => (err) => {
+    if (err) console.error(host, n, String(err))
+    said[err ? 'failed' : 'delivered'].push(n)
   }
+  const sdk = await open({ host, key, ...JSON.parse(options || '{}') })
+  for (const { call, n, ...fields } of JSON.parse(calls)) {
+    if (fields.timestamp) fields.timestamp = new Date(fields.timestamp)
+    if (sdk[call]) sdk[call](fields, settle(n))
+  }
+  await sdk.close()
+  return said
 }
-analytics.on('error', (err) => console.error('error:', err.code, err.reason ?? ''))
 
-const userId = 'user-1'
-analytics.identify({ userId, traits: { email: 'ann@example.com', name: 'Änn 😀' } }, sent)
-analytics.page({ userId, name: 'Home', properties: { url: 'https://shop.example/?a=1&b=<2>' } }, sent)
-analytics.screen({ anonymousId: 'anon-1', name: 'Main', properties: { width: 390 } }, sent)
-analytics.group({ userId, groupId: 'group-1', traits: { plan: 'team' } }, sent)
-analytics.alias({ userId, previousId: 'anon-1' }, sent)
-analytics.track({ userId, anonymousId: 'anon-1', event: 'Order Completed', properties: { total: 12.5, items: [{ sku: 'a' }, { sku: 'b' }] }, context: { ip: '203.0.113.9' } }, sent)
-analytics.track({ userId, event: 'Backfilled', timestamp: new Date('2024-01-02T03:04:05.678Z'), properties: { old: true } }, sent)
-for (let n = 0; n < 100; n++) {
-  analytics.track({ userId: `user-${n % 7}`, event: 'Counted', properties: { n, square: n * n } }, sent)
-}
-await analytics.closeAndFlush({ timeout: 30000 })
-process.exit(failed ? 1 : 0)
+console.log(JSON.stringify(await Promise.all(JSON.parse(runs).map(run))))
+process.exit(0)

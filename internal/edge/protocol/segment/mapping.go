@@ -29,6 +29,7 @@ type mapping struct {
 	// context and sentAt are the envelope's; nil and zero if it has none.
 	context []byte
 	sentAt  time.Time
+	sent    []byte // sentAt as sent
 
 	ev     event.Event
 	visit  func(string, []byte) bool // m.member, made once
@@ -53,6 +54,7 @@ func (m *mapping) begin(env *envelope, r *protocol.Request) {
 			m.context = env.context
 		}
 	}
+	m.sent = env.sentAt
 	m.sentAt, _ = protocol.Time(env.sentAt)
 }
 
@@ -242,7 +244,7 @@ func (m *mapping) times(ev *event.Event) {
 	default:
 		m.extra.Add(original, f.timestamp)
 		if f.sentAt == nil {
-			m.extra.AddTime("sentAt", sentAt)
+			m.extra.Add("sentAt", m.sent)
 		}
 		m.time = protocol.AppendTime(m.time[:0], protocol.Corrected(happened, sentAt, m.received))
 	}

@@ -101,6 +101,6 @@ func (d *Decoder) Event(r *protocol.Request, raw []byte, ev *event.Event) *event
 func (d *Decoder) Reset(keep int) {
 	m := &d.mapping
 	d.env = envelope{}
-	m.context, m.fields, m.ev = nil, sentFields{}, event.Event{}
+	m.context, m.sent, m.fields, m.ev = nil, nil, sentFields{}, event.Event{}
 	m.extra = protocol.Keep(m.extra, keep)
 }
