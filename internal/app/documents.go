@@ -91,10 +91,11 @@ func ReadDocument(ctx context.Context, name string) ([]byte, error) {
 	return doc, err
 }
 
-// addKey adds a key to the keys document.
-func addKey(ctx context.Context, name string, entry source.Key) error {
+// changeKeys replaces the keys document by what change makes of it; of nothing,
+// if there is none. change may be called several times.
+func changeKeys(ctx context.Context, name string, change func(document []byte) ([]byte, error)) error {
 	if !isObject(name) {
-		return source.AddToFile(name, entry)
+		return source.ChangeFile(name, change)
 	}
 	objects, bucket, key, err := openObject(ctx, name)
 	if err != nil {
@@ -102,7 +103,7 @@ func addKey(ctx context.Context, name string, entry source.Key) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, objectTimeout)
 	defer cancel()
-	// Somebody else may add one at the same time: then it is read again.
+	// Somebody else may change it at the same time: then it is read again.
 	const attempts = 5
 	for range attempts {
 		doc, version, err := objects.Get(ctx, bucket, key, "", document.MaxBytes)
@@ -112,7 +113,7 @@ func addKey(ctx context.Context, name string, entry source.Key) error {
 		case err != nil:
 			return err
 		}
-		if doc, err = source.Add(doc, entry); err != nil {
+		if doc, err = change(doc); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		if err = objects.Put(ctx, bucket, key, doc, version); fault.KindOf(err) != fault.Conflict {

@@ -44,6 +44,8 @@ func (p *program) edgeMetrics(g *gauges) func(metric.Observer) {
 	refused := g.counter("sluice.gateway.requests_refused", "Requests refused as a whole, by the code of the problem document.")
 	bytesIn := g.counter("sluice.gateway.body_bytes", "Bytes of request bodies as sent.")
 	decoded := g.counter("sluice.gateway.decoded_bytes", "Bytes of request bodies after decompression.")
+	wouldRefuse := g.counter("sluice.gateway.would_refuse", "Requests, and events, that restrictions in mode observe have let pass, by key and restriction.")
+	issuerFailing := g.gauge("sluice.gateway.issuer_failing", "1 while the public keys of a token issuer cannot be fetched, by the address of its JWKS.")
 	inFlight := g.gauge("sluice.gateway.in_flight_bytes", "Memory of the requests that are being worked on.")
 	unkept := g.counter("sluice.quarantine.failed", "Rejected events that the quarantine could not take.")
 	discarded := g.counter("sluice.quarantine.discarded", "Rejected events pushed out of the quarantine by newer ones.")
@@ -54,6 +56,16 @@ func (p *program) edgeMetrics(g *gauges) func(metric.Observer) {
 		}
 		for code, n := range s.Refused {
 			o.ObserveInt64(refused, int64(n), labels("code", code))
+		}
+		for _, w := range s.WouldRefuse {
+			o.ObserveInt64(wouldRefuse, int64(w.Count), labels("key", w.Key, "restriction", w.Restriction.String()))
+		}
+		for _, issuer := range p.keys.Get().Issuers() {
+			var failing int64
+			if issuer.Failing {
+				failing = 1
+			}
+			o.ObserveInt64(issuerFailing, failing, labels("jwks", issuer.JWKS))
 		}
 		o.ObserveInt64(bytesIn, int64(s.BytesIn))
 		o.ObserveInt64(decoded, int64(s.BytesDecoded))

@@ -66,7 +66,9 @@ func prepare(s Settings) (firstRun, error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return made, err
 		}
-		made.writeKey = strings.TrimSpace(string(known))
+		if key := strings.TrimSpace(string(known)); works(s.Keys, key) {
+			made.writeKey = key
+		}
 		return made, nil
 	case !errors.Is(err, fs.ErrNotExist) || !inside(s.Keys, s.DataDir):
 		return made, fmt.Errorf("SLUICE_KEYS=%q: %w", s.Keys, err)
@@ -92,6 +94,24 @@ func prepare(s Settings) (firstRun, error) {
 		return made, err
 	}
 	return firstRun{writeKey: writeKey, secretKey: secretKey}, nil
+}
+
+// works reports whether a key is one of the document in a file, and in force: it
+// may have been rotated or revoked. Where that cannot be known it is.
+func works(name, key string) bool {
+	if isObject(name) {
+		return true
+	}
+	doc, err := os.ReadFile(name)
+	if err != nil {
+		return true
+	}
+	keys, err := source.Parse(doc, nil)
+	if err != nil {
+		return true // the start ends with what is wrong with it
+	}
+	k := keys.Find([]byte(key))
+	return k != nil && k.State(time.Now()) == source.Active
 }
 
 // createDocument writes a document that is not there, if its place is in the

@@ -143,7 +143,7 @@ func (p *program) open(ctx context.Context) (err error) {
 	s := p.settings
 	var previous *source.Keys
 	if p.keys, err = openDocument(ctx, p, s.Keys, func(doc []byte) (*source.Keys, error) {
-		keys, err := source.Parse(doc, previous)
+		keys, err := source.Load(doc, previous, LookupEnv)
 		if err == nil {
 			previous = keys
 		}
@@ -234,6 +234,7 @@ func (p *program) run(ctx context.Context, made firstRun, out io.Writer) error {
 	stages.start("producer", p.producer.Run)
 	p.host.start(stages)
 	stages.start("documents", p.watchDocuments)
+	stages.start("token issuers", func(ctx context.Context) error { return p.keys.Get().Run(ctx, p.log) })
 	if p.deliver {
 		if err := p.runners.Apply(p.destinations.Get()); err != nil {
 			p.log.Error("not every destination could be started", "error", err)

@@ -93,6 +93,7 @@ var lent = map[string][]string{
 // own in arrows does not have the libraries of the one above.
 var libraries = map[string][]string{
 	"github.com/nats-io/":             {"internal/engine"},
+	"github.com/go-jose/":             {"internal/edge"},
 	"github.com/go-chi/chi":           {"internal/edge", "internal/app", "internal/bench"},
 	"github.com/getkin/kin-openapi":   {"api/apitest", "internal/simulator"},
 	"github.com/aws/":                 {"internal/cloud"},

@@ -62,6 +62,8 @@ type Letter struct {
 	Connector string `json:"connector,omitempty"`
 	// Source is the source of the key, for quarantined events.
 	Source string `json:"source,omitempty"`
+	// User is whom the token of the request named, for quarantined events.
+	User string `json:"user,omitempty"`
 }
 
 // size is about how much memory the letter takes.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/edge/protocol"
+	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/ledger"
@@ -32,7 +33,7 @@ type reject struct {
 
 // events answers POST /v1/events.
 func (x *exchange) events() {
-	if x.enter() && x.authenticate() && x.withinRate() && x.readBody(x.edge.cfg.MaxBody) && x.readSent() && x.count() {
+	if x.enter() && x.authenticate() && x.withinRate() && x.readBody(x.edge.cfg.MaxBody) && x.signed() && x.readSent() && x.count() {
 		x.answer(x.store())
 	}
 }
@@ -126,10 +127,17 @@ func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {
 		x.reject(reject{reason: reason, pointer: invalid.Pointer, code: invalid.Code, detail: invalid.Detail, raw: raw})
 		return
 	}
-	if !x.key.AllowsEvent(ev.Name) {
+	if !x.key.EventListed(ev.Name) && x.enforces(source.RestrictEvents, "the key may not send events of the name "+clip(ev.Name)) {
 		x.reject(reject{
 			reason: ledger.Forbidden, pointer: "/name", code: codeEventForbidden.String(),
 			detail: "the key " + x.key.ID + " may not send events of this name", raw: raw,
+			id: strings.Clone(ev.ID), name: strings.Clone(ev.Name),
+		})
+		return
+	}
+	if !x.ofUser(&ev.UserID) {
+		x.reject(reject{
+			reason: ledger.Forbidden, pointer: x.userPointer(), code: codeUserForbidden, detail: detailUserForbidden, raw: raw,
 			id: strings.Clone(ev.ID), name: strings.Clone(ev.Name),
 		})
 		return
@@ -154,6 +162,14 @@ func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {
 	}
 	s.item = x.batch.Add(ev)
 	x.place(s)
+}
+
+// userPointer is where the events of the request have their user.
+func (x *exchange) userPointer() string {
+	if x.decoder != nil {
+		return "/userId"
+	}
+	return "/user_id"
 }
 
 // place adds the next event to those of the request.

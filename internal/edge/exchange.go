@@ -35,6 +35,12 @@ type exchange struct {
 	// What authentication has found, see auth.go.
 	key       *source.Key
 	inactive  *source.Key
+	admitted  *source.Key     // the key that was let in
+	byToken   *source.Key     // the key that a token stands for
+	user      string          // that the token names
+	badToken  *source.Refusal // why another token does not count
+	receipt   *source.Receipt // of a signed request
+	unsigned  bool            // it was let in although it is not signed
 	presented bool
 	conflict  bool
 	secret    [maxKey]byte // where a key is decoded
@@ -119,6 +125,7 @@ func (x *exchange) begin(w http.ResponseWriter, r *http.Request) {
 // also turns a panic into an answer.
 func (x *exchange) end() {
 	if p := recover(); p != nil {
+		defer x.settle()
 		x.edge.release(x.reserved)
 		if p == http.ErrAbortHandler {
 			panic(p)
@@ -128,6 +135,7 @@ func (x *exchange) end() {
 		return
 	}
 	x.account()
+	x.settle()
 	x.edge.release(x.reserved)
 	x.reset()
 	x.edge.exchanges.Put(x)
@@ -190,6 +198,7 @@ func (x *exchange) reset() {
 		return
 	}
 	x.ResponseWriter, x.req, x.keys, x.key, x.inactive = nil, nil, nil, nil, nil
+	x.admitted, x.byToken, x.user, x.badToken, x.receipt, x.unsigned = nil, nil, "", nil, nil, false
 	x.span, x.traceparent, x.accepted = nil, "", 0
 	x.origin, x.addr, x.route, x.presented, x.conflict = "", netip.Addr{}, routeUnknown, false, false
 	x.status, x.code, x.cause, x.reserved, x.wireSize, x.received, x.starved = 0, codeNone, nil, 0, 0, "", false

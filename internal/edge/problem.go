@@ -23,7 +23,15 @@ const (
 	codeKeyUnknown
 	codeKeyDisabled
 	codeKeyExpired
+	codeTokenInvalid
+	codeTokenExpired
+	codeTokenMissing
+	codeSignatureMissing
+	codeSignatureInvalid
+	codeSignatureStale
+	codeSignatureReplayed
 	codeOriginForbidden
+	codeAddressForbidden
 	codeSecretInBrowser
 	codeEventForbidden
 	codeNotFound
@@ -49,32 +57,40 @@ var problems = [codes]struct {
 	status      int
 	name, title string
 }{
-	codeEmptyBody:        {http.StatusBadRequest, "empty_body", "The body is empty"},
-	codeInvalidJSON:      {http.StatusBadRequest, "invalid_json", "The body is not JSON"},
-	codeInvalidEncoding:  {http.StatusBadRequest, "invalid_encoding", "The body is not what Content-Encoding says"},
-	codeIncompleteBody:   {http.StatusBadRequest, "incomplete_body", "The body ended early"},
-	codeConflictingKeys:  {http.StatusBadRequest, "conflicting_keys", "The request carries two different keys"},
-	codeKeyMissing:       {http.StatusUnauthorized, "missing_key", "The request carries no key"},
-	codeKeyUnknown:       {http.StatusUnauthorized, "unknown_key", "Invalid write key"},
-	codeKeyDisabled:      {http.StatusUnauthorized, "disabled_key", "The key is disabled"},
-	codeKeyExpired:       {http.StatusUnauthorized, "expired_key", "The key has expired"},
-	codeOriginForbidden:  {http.StatusForbidden, "origin_forbidden", "The key may not be used from this origin"},
-	codeSecretInBrowser:  {http.StatusForbidden, "secret_key_in_browser", "A secret key must not be used in a browser"},
-	codeEventForbidden:   {http.StatusForbidden, "forbidden", "The key may not send these events"},
-	codeNotFound:         {http.StatusNotFound, "not_found", "There is nothing at this path"},
-	codeMethodNotAllowed: {http.StatusMethodNotAllowed, "method_not_allowed", "The path does not take this method"},
-	codeBodyTimeout:      {http.StatusRequestTimeout, "body_timeout", "The body arrived too slowly"},
-	codeBodyTooLarge:     {http.StatusRequestEntityTooLarge, "body_too_large", "The body is too large"},
-	codeTooManyEvents:    {http.StatusRequestEntityTooLarge, "too_many_events", "The request has too many events"},
-	codeEventTooLarge:    {http.StatusRequestEntityTooLarge, "too_large", "The event is too large"},
-	codeUnknownEncoding:  {http.StatusUnsupportedMediaType, "unknown_encoding", "The Content-Encoding is not known"},
-	codeNoEvents:         {http.StatusUnprocessableEntity, "no_events", "The request has no events"},
-	codeInvalidEvents:    {http.StatusUnprocessableEntity, "invalid", "No event of the request is valid"},
-	codeKeyRate:          {http.StatusTooManyRequests, "rate_limited", "The key sends too many events"},
-	codeAddressRate:      {http.StatusTooManyRequests, "address_rate_limited", "The address sends too many requests"},
-	codeInternal:         {http.StatusInternalServerError, "internal", "The gateway has failed"},
-	codeOverloaded:       {http.StatusServiceUnavailable, "overloaded", "The gateway has no room for the request"},
-	codeUnavailable:      {http.StatusServiceUnavailable, "unavailable", "The events could not be stored"},
+	codeEmptyBody:         {http.StatusBadRequest, "empty_body", "The body is empty"},
+	codeInvalidJSON:       {http.StatusBadRequest, "invalid_json", "The body is not JSON"},
+	codeInvalidEncoding:   {http.StatusBadRequest, "invalid_encoding", "The body is not what Content-Encoding says"},
+	codeIncompleteBody:    {http.StatusBadRequest, "incomplete_body", "The body ended early"},
+	codeConflictingKeys:   {http.StatusBadRequest, "conflicting_keys", "The request carries two different keys"},
+	codeKeyMissing:        {http.StatusUnauthorized, "missing_key", "The request carries no key"},
+	codeKeyUnknown:        {http.StatusUnauthorized, "unknown_key", "Invalid write key"},
+	codeKeyDisabled:       {http.StatusUnauthorized, "disabled_key", "The key is disabled"},
+	codeKeyExpired:        {http.StatusUnauthorized, "expired_key", "The key has expired"},
+	codeTokenInvalid:      {http.StatusUnauthorized, "invalid_token", "The token is not valid"},
+	codeTokenExpired:      {http.StatusUnauthorized, "expired_token", "The token has expired"},
+	codeTokenMissing:      {http.StatusUnauthorized, "missing_token", "The request carries no token"},
+	codeSignatureMissing:  {http.StatusUnauthorized, "missing_signature", "The request is not signed"},
+	codeSignatureInvalid:  {http.StatusUnauthorized, "invalid_signature", "The signature is not valid"},
+	codeSignatureStale:    {http.StatusUnauthorized, "stale_signature", "The signature is too old, or of the future"},
+	codeSignatureReplayed: {http.StatusUnauthorized, "replayed_signature", "The signed request was accepted before"},
+	codeOriginForbidden:   {http.StatusForbidden, "origin_forbidden", "The key may not be used from this origin"},
+	codeAddressForbidden:  {http.StatusForbidden, "address_forbidden", "The key may not be used from this address"},
+	codeSecretInBrowser:   {http.StatusForbidden, "secret_key_in_browser", "A secret key must not be used in a browser"},
+	codeEventForbidden:    {http.StatusForbidden, "forbidden", "The key may not send these events"},
+	codeNotFound:          {http.StatusNotFound, "not_found", "There is nothing at this path"},
+	codeMethodNotAllowed:  {http.StatusMethodNotAllowed, "method_not_allowed", "The path does not take this method"},
+	codeBodyTimeout:       {http.StatusRequestTimeout, "body_timeout", "The body arrived too slowly"},
+	codeBodyTooLarge:      {http.StatusRequestEntityTooLarge, "body_too_large", "The body is too large"},
+	codeTooManyEvents:     {http.StatusRequestEntityTooLarge, "too_many_events", "The request has too many events"},
+	codeEventTooLarge:     {http.StatusRequestEntityTooLarge, "too_large", "The event is too large"},
+	codeUnknownEncoding:   {http.StatusUnsupportedMediaType, "unknown_encoding", "The Content-Encoding is not known"},
+	codeNoEvents:          {http.StatusUnprocessableEntity, "no_events", "The request has no events"},
+	codeInvalidEvents:     {http.StatusUnprocessableEntity, "invalid", "No event of the request is valid"},
+	codeKeyRate:           {http.StatusTooManyRequests, "rate_limited", "The key sends too many events"},
+	codeAddressRate:       {http.StatusTooManyRequests, "address_rate_limited", "The address sends too many requests"},
+	codeInternal:          {http.StatusInternalServerError, "internal", "The gateway has failed"},
+	codeOverloaded:        {http.StatusServiceUnavailable, "overloaded", "The gateway has no room for the request"},
+	codeUnavailable:       {http.StatusServiceUnavailable, "unavailable", "The events could not be stored"},
 }
 
 func (c code) String() string { return problems[c].name }
@@ -89,6 +105,7 @@ var (
 	noSniff     = []string{"nosniff"}
 	closeIt     = []string{"close"}
 	bearer      = []string{`Bearer realm="sluice"`}
+	badBearer   = []string{`Bearer realm="sluice", error="invalid_token"`} // RFC 6750, section 3.1
 )
 
 // fail answers with a problem document. It returns false, for the caller to
@@ -139,6 +156,9 @@ func (x *exchange) problem(c code, detail string, wait time.Duration, withErrors
 	if p.status == http.StatusUnauthorized {
 		// Only Bearer: a Basic challenge makes browsers ask people for a name.
 		h["Www-Authenticate"] = bearer
+		if c == codeTokenInvalid || c == codeTokenExpired {
+			h["Www-Authenticate"] = badBearer
+		}
 	}
 	if wait > 0 {
 		h["Retry-After"] = []string{strconv.FormatInt(retrySeconds(wait), 10)}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/edge/protocol"
+	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/ledger"
@@ -57,6 +58,9 @@ func (x *exchange) letter(r *reject) deadletter.Letter {
 	if r.stored {
 		l.Request = ""
 	}
+	if x.key.Mode(source.RestrictToken) != source.Off {
+		l.User = strings.Clone(x.user)
+	}
 	raw := r.raw
 	if r.reason == ledger.TooLarge && !r.stored {
 		raw = raw[:min(len(raw), keptOfLarge)]
@@ -76,7 +80,8 @@ func (x *exchange) letter(r *reject) deadletter.Letter {
 //
 // An event without an id of its own gets that of its letter, so that a letter
 // that is readmitted twice makes one event. An event that was forbidden needs
-// a key of its source that allows it now; another one needs no key. The ledger
+// a key of its source that allows it now; another one needs no key. An event
+// that came with a token is still its user's. The ledger
 // counts a readmitted event as received once more.
 func (e *Edge) Readmit(ctx context.Context, letters []deadletter.Letter) []error {
 	results := make([]error, len(letters))
@@ -141,6 +146,13 @@ func (e *Edge) revalidate(l *deadletter.Letter) (event.Event, error) {
 	if l.Class == ledger.Forbidden.String() && !e.allowedBySource(l.Source, ev.Name) {
 		return ev, fault.New(fault.Forbidden, "no key of the source %s may send events of this name", l.Source)
 	}
+	switch {
+	case l.User == "" || ev.UserID == l.User:
+	case ev.UserID == "":
+		ev.UserID = l.User
+	case !e.anyUserBySource(l.Source):
+		return ev, fault.New(fault.Forbidden, "it is not the user that the sender's token named")
+	}
 	if ev.ID == "" {
 		ev.ID = l.ID
 	}
@@ -158,6 +170,21 @@ func (e *Edge) allowedBySource(source, name string) bool {
 	}
 	for _, k := range keys.OfSource(source, time.Now()) {
 		if k.AllowsEvent(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// anyUserBySource reports whether some key of a source may now send events of
+// any user, whatever a token names.
+func (e *Edge) anyUserBySource(name string) bool {
+	keys := e.keys()
+	if keys == nil {
+		return false
+	}
+	for _, k := range keys.OfSource(name, time.Now()) {
+		if !k.NamesUser() || k.Mode(source.RestrictToken) != source.Enforce {
 			return true
 		}
 	}

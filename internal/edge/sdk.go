@@ -23,7 +23,7 @@ func (x *exchange) sdk(rt *sdkRoute) {
 			return
 		}
 	}
-	if !x.readRequest(rt, limit) || !x.open(rt) || !x.admit() || !x.withinRate() || !x.readEvents() || !x.count() {
+	if !x.readRequest(rt, limit) || !x.keepSent() || !x.open(rt) || !x.admit() || !x.withinRate() || !x.signed() || !x.readEvents() || !x.count() {
 		return
 	}
 	_, failed, why := x.store()

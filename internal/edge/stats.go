@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/telemetry/histogram"
 )
 
@@ -55,6 +56,8 @@ type Stats struct {
 	Requests []RequestCount
 	// Refused counts whole requests by the code of their problem document.
 	Refused map[string]uint64
+	// WouldRefuse counts what restrictions in mode observe have let pass.
+	WouldRefuse []source.Observation
 	// BytesIn are the bytes of bodies as sent, BytesDecoded those after
 	// decompression.
 	BytesIn, BytesDecoded uint64
@@ -76,6 +79,9 @@ func (e *Edge) Stats() Stats {
 	s := Stats{
 		Refused: map[string]uint64{}, BytesIn: e.stats.bytesIn.Load(), BytesDecoded: e.stats.bytesDecoded.Load(),
 		QuarantineFailed: e.stats.quarantineFailed.Load(), InFlight: e.inFlight.Load(),
+	}
+	if keys := e.keys(); keys != nil {
+		s.WouldRefuse = keys.Observed()
 	}
 	for rt := range routes {
 		for i, status := range statuses {

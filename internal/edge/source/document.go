@@ -2,6 +2,8 @@ package source
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,12 +50,76 @@ func Parse(document []byte, previous *Keys) (*Keys, error) {
 				hashes[k.SHA256] = k.ID
 			}
 		}
+		for p, older := range k.Previous {
+			older.SHA256 = strings.ToLower(older.SHA256)
+			k.Previous[p] = older
+			if first, ok := hashes[older.SHA256]; ok && older.SHA256 != "" {
+				faults = append(faults, fmt.Errorf("%s: previous[%d].sha256: key %q has the same", label(i, k.ID), p, first))
+			} else {
+				hashes[older.SHA256] = k.ID
+			}
+		}
 		list = append(list, k)
 	}
+	faults = append(faults, crossCheck(list)...)
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
 	return newKeys(list, previous), nil
+}
+
+// Load is Parse for a gateway: it also looks up the secrets of signatures, which
+// may be in the environment (as lookup knows it) and in files. They are looked
+// up when the document is read, and not again before it changes.
+func Load(document []byte, previous *Keys, lookup func(string) (string, bool)) (*Keys, error) {
+	keys, err := Parse(document, previous)
+	if err != nil {
+		return nil, err
+	}
+	var faults []error
+	for _, k := range keys.list {
+		if k.signer == nil {
+			continue
+		}
+		secrets := make([][]byte, len(k.signer.refs))
+		for i, ref := range k.signer.refs {
+			if secrets[i], err = ref.resolve(lookup); err != nil {
+				faults = append(faults, fmt.Errorf("key %q: signature.secret: %s: %w", k.ID, ref, err))
+			}
+		}
+		k.signer.secrets = secrets
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	return keys, nil
+}
+
+// crossCheck finds the faults that take more than one key to see.
+func crossCheck(list []*Key) []error {
+	var faults []error
+	type audience struct{ issuer, name string }
+	audiences, tokens := map[audience]string{}, map[string]bool{}
+	for _, k := range list {
+		if k.Kind != Token {
+			continue
+		}
+		tokens[k.ID] = true
+		for i, name := range k.Audience {
+			a := audience{k.Issuer, name}
+			if first, ok := audiences[a]; ok {
+				faults = append(faults, fmt.Errorf("key %q: audience[%d]: key %q has the same issuer and this audience", k.ID, i, first))
+				continue
+			}
+			audiences[a] = k.ID
+		}
+	}
+	for _, k := range list {
+		if k.Token != "" && k.Kind != Token && !tokens[k.Token] {
+			faults = append(faults, fmt.Errorf("key %q: token: there is no key of kind token with the id %q", k.ID, k.Token))
+		}
+	}
+	return faults
 }
 
 // split takes the document apart into its keys.
@@ -106,7 +172,8 @@ func parseKey(i int, raw json.RawMessage) (*Key, []error) {
 	into := map[string]any{
 		"id": &k.ID, "kind": &k.Kind, "source": &k.Source, "sha256": &k.SHA256,
 		"origins": &k.Origins, "events": &k.Events, "disabled": &k.Disabled,
-		"expires_at": &k.ExpiresAt, "ip": &k.IP,
+		"expires_at": &k.ExpiresAt, "ip": &k.IP, "ips": &k.IPs, "modes": &k.Modes,
+		"issuer": &k.Issuer, "audience": &k.Audience, "jwks": &k.JWKS, "user_claim": &k.UserClaim, "token": &k.Token,
 	}
 	var faults []error
 	broken := map[string]bool{}
@@ -117,10 +184,11 @@ func parseKey(i int, raw json.RawMessage) (*Key, []error) {
 	for _, name := range sorted(fields) {
 		value := fields[name]
 		switch target, ok := into[name]; {
+		case ok && json.Unmarshal(value, target) == nil:
+		case ok && name == "sha256":
+			fault(name, "must be a string") // and may be the key itself
 		case ok:
-			if json.Unmarshal(value, target) != nil {
-				fault(name, "must be %s, not %s", wanted[name], excerpt(value))
-			}
+			fault(name, "must be %s, not %s", wanted[name], excerpt(value))
 		case name == "rate":
 			d := json.NewDecoder(bytes.NewReader(value))
 			d.DisallowUnknownFields()
@@ -128,6 +196,10 @@ func parseKey(i int, raw json.RawMessage) (*Key, []error) {
 				k.Rate = nil
 				fault(name, `must be like {"per_second":200,"burst":400}: %v`, err)
 			}
+		case name == "previous":
+			k.parsePrevious(value, fault)
+		case name == "signature":
+			k.parseSignature(value, fault)
 		default:
 			fault(name, "unknown field")
 		}
@@ -139,6 +211,18 @@ func parseKey(i int, raw json.RawMessage) (*Key, []error) {
 	if k.Events != nil && len(k.Events) == 0 {
 		fault("events", "is empty: leave it out to allow all")
 	}
+	if k.IPs != nil && len(k.IPs) == 0 {
+		fault("ips", "is empty: leave it out to allow all")
+	}
+	for i, text := range k.IPs {
+		prefix, err := parsePrefix(text)
+		if err != nil {
+			fault(fmt.Sprintf("ips[%d]", i), "%v", err)
+		}
+		k.prefixes = append(k.prefixes, prefix)
+	}
+	k.checkKind(fault, broken)
+	k.parseModes(fault)
 	var invalid validator.ValidationErrors
 	if errors.As(validate.Struct(k), &invalid) {
 		for _, f := range invalid {
@@ -149,6 +233,130 @@ func parseKey(i int, raw json.RawMessage) (*Key, []error) {
 		}
 	}
 	return k, faults
+}
+
+// faultFunc notes what is wrong with a field of a key.
+type faultFunc func(field, format string, args ...any)
+
+// checkKind finds the fields that a kind must have and must not have.
+func (k *Key) checkKind(fault faultFunc, broken map[string]bool) {
+	for _, f := range []struct {
+		name       string
+		set, token bool // of kind token only
+		required   bool
+	}{
+		{"issuer", k.Issuer != "", true, true},
+		{"audience", len(k.Audience) > 0, true, true},
+		{"jwks", k.JWKS != "", true, true},
+		{"user_claim", k.UserClaim != "", true, false},
+		{"sha256", k.SHA256 != "", false, true},
+		{"previous", len(k.Previous) > 0, false, false},
+		{"token", k.Token != "", false, false},
+	} {
+		switch {
+		case broken[f.name]:
+		case f.set && f.token != (k.Kind == Token) && f.token:
+			fault(f.name, "is for keys of kind token only")
+		case f.set && f.token != (k.Kind == Token):
+			fault(f.name, "is not for keys of kind token")
+		case !f.set && f.required && f.token == (k.Kind == Token):
+			fault(f.name, "is missing")
+		}
+	}
+}
+
+// parsePrevious reads the older values of a key.
+func (k *Key) parsePrevious(value json.RawMessage, fault faultFunc) {
+	d := json.NewDecoder(bytes.NewReader(value))
+	d.DisallowUnknownFields()
+	if d.Decode(&k.Previous) != nil {
+		k.Previous = nil
+		fault("previous", `must be like [{"sha256":"…","expires_at":"2027-01-31T00:00:00Z"}]`) // without what may be a key
+	}
+}
+
+// parseSignature reads how requests must be signed. No fault repeats a value,
+// which may be a secret.
+func (k *Key) parseSignature(value json.RawMessage, fault faultFunc) {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(value, &fields) != nil {
+		fault("signature", `must be like {"secret":"env:NAME","tolerance":"5m"}`)
+		return
+	}
+	if fields == nil {
+		return // null
+	}
+	k.Signature = &Signature{}
+	k.signer = &signer{tolerance: defaultTolerance}
+	for _, name := range sorted(fields) {
+		switch name {
+		case "secret":
+			if json.Unmarshal(fields[name], &k.Signature.Secret) != nil {
+				fault("signature.secret", "must be a string, or an array of strings")
+				k.Signature.Secret = Secrets{}
+			}
+		case "tolerance":
+			d, err := time.Duration(0), json.Unmarshal(fields[name], &k.Signature.Tolerance)
+			if err == nil {
+				d, err = time.ParseDuration(k.Signature.Tolerance)
+			}
+			if err != nil || d < time.Second || d > maxTolerance || d%time.Second != 0 {
+				fault("signature.tolerance", `must be whole seconds from 1s to %s, such as "5m"`, maxTolerance)
+				continue
+			}
+			k.signer.tolerance = d
+		default:
+			fault("signature."+name, "unknown field")
+		}
+	}
+	switch n := len(k.Signature.Secret); {
+	case k.Signature.Secret == nil:
+		fault("signature.secret", "is missing")
+	case n > maxSecrets:
+		fault("signature.secret", "has more than %d secrets", maxSecrets)
+	}
+	if fields["secret"] != nil && string(fields["secret"]) == "[]" {
+		fault("signature.secret", "is empty")
+	}
+	for i, ref := range k.Signature.Secret {
+		if err := ref.check(); err != nil {
+			field := "signature.secret"
+			if len(k.Signature.Secret) > 1 {
+				field = fmt.Sprintf("signature.secret[%d]", i)
+			}
+			fault(field, "%v", err)
+		}
+	}
+	k.signer.refs = k.Signature.Secret
+}
+
+// parseModes reads the modes. One of a restriction that the key does not have
+// is a fault: somebody believes that it has.
+func (k *Key) parseModes(fault faultFunc) {
+	has := [Restrictions]bool{
+		RestrictOrigins: len(k.Origins) > 0, RestrictEvents: len(k.Events) > 0, RestrictIPs: len(k.IPs) > 0,
+		RestrictSignature: k.Signature != nil, RestrictToken: k.NamesUser(),
+		// Rates by user and by event may be the gateway's own.
+		RestrictRate: k.Rate != nil, RestrictUserRate: true, RestrictEventRate: true,
+	}
+	names := make([]string, 0, len(k.Modes))
+	for name := range k.Modes {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		r, m := slices.Index(restrictionNames[:], name), slices.Index(modeNames[:], k.Modes[name])
+		switch {
+		case r < 0:
+			fault("modes."+excerpt(json.RawMessage(name)), "unknown restriction: the restrictions are %s", strings.Join(restrictionNames[:], ", "))
+		case m < 0:
+			fault("modes."+name, "must be off, observe or enforce, not %q", excerpt(json.RawMessage(k.Modes[name])))
+		case !has[r]:
+			fault("modes."+name, "the key has no such restriction")
+		default:
+			k.modes[r] = Mode(m)
+		}
+	}
 }
 
 func sorted(fields map[string]json.RawMessage) []string {
@@ -174,6 +382,9 @@ var wanted = map[string]string{
 	"origins": "an array of strings", "events": "an array of strings",
 	"disabled": "true or false", "ip": "true or false",
 	"expires_at": "a time such as \"2027-01-31T00:00:00Z\", or null",
+	"ips":        "an array of strings", "audience": "an array of strings",
+	"modes":  `an object such as {"ips":"observe"}`,
+	"issuer": "a string", "jwks": "a string", "user_claim": "a string", "token": "a string",
 }
 
 // complaint says in words what the validator objects to.
@@ -183,7 +394,9 @@ func complaint(f validator.FieldError) string {
 		return "is missing"
 	case "oneof":
 		return fmt.Sprintf("must be one of %s, not %q", strings.ReplaceAll(f.Param(), " ", ", "), f.Value())
-	case "len", "hexadecimal":
+	case "jwks":
+		return fmt.Sprintf("%v", isJWKS(f.Value().(string)))
+	case "sha256":
 		return "must be the SHA-256 of the key, 64 hexadecimal digits (is this the key itself?)"
 	case "printable":
 		return "must be printable characters without spaces"
@@ -207,7 +420,8 @@ func newValidator() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(jsonName)
 	for tag, ok := range map[string]func(string) bool{
-		"origin": isOrigin, "eventname": isEventName, "printable": isPrintable,
+		"origin": isOrigin, "eventname": isEventName, "printable": isPrintable, "sha256": isSHA256,
+		"jwks": func(s string) bool { return isJWKS(s) == nil },
 	} {
 		check := func(fl validator.FieldLevel) bool { return ok(fl.Field().String()) }
 		if err := v.RegisterValidation(tag, check); err != nil {
@@ -230,6 +444,11 @@ func isOrigin(s string) bool {
 
 func isEventName(s string) bool {
 	return s != "" && len(s) <= 1000 && !strings.Contains(strings.TrimSuffix(s, "*"), "*")
+}
+
+func isSHA256(s string) bool {
+	_, err := hex.DecodeString(s)
+	return err == nil && len(s) == hex.EncodedLen(sha256.Size)
 }
 
 func isPrintable(s string) bool {

@@ -41,28 +41,42 @@ func Hash(key string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// New returns an entry of the document and the key it is for, which is known
-// to nobody else and cannot be had again. expires may be zero.
-func New(id string, kind Kind, expires time.Time) (entry Key, key string) {
-	key = Generate(kind)
-	return Key{ID: id, Kind: kind, SHA256: Hash(key), ExpiresAt: at(expires)}, key
+// NewSecret returns a new random secret for signatures: whsec_ and base64 of 32
+// bytes.
+func NewSecret() SecretRef {
+	random := make([]byte, 32)
+	_, _ = rand.Read(random)
+	return SecretRef(signaturePrefix + base64.StdEncoding.EncodeToString(random))
 }
 
-// AddToFile adds an entry to the document in a file, which is made if there is
-// none. Every other byte of it stays as it is. The file is replaced whole: a
-// reader, or a crash, finds the old document or the new one. Two that add at
-// the same moment may lose one of the two entries; the loser finds its key
-// unknown at once.
+// CheckValue finds out whether a key that somebody has already can be one: it
+// must get through a header, a query and Basic, where a colon ends it.
+func CheckValue(key string) error {
+	switch {
+	case key == "" || len(key) > 200:
+		return errors.New("a key has 1 to 200 bytes")
+	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }):
+		return errors.New("a key has printable ASCII characters, no spaces and no colon")
+	}
+	return nil
+}
+
+// New returns an entry of the document and the key it is for, which is known
+// to nobody else and cannot be had again. expires may be zero. A key of kind
+// token has no value: key is then empty.
+func New(id string, kind Kind, expires time.Time) (entry Key, key string) {
+	entry = Key{ID: id, Kind: kind, ExpiresAt: at(expires)}
+	if kind != Token {
+		key = Generate(kind)
+		entry.SHA256 = Hash(key)
+	}
+	return entry, key
+}
+
+// AddToFile adds an entry to the document in a file, see ChangeFile. Every other
+// byte of it stays as it is.
 func AddToFile(path string, entry Key) error {
-	document, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	changed, err := Add(document, entry)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return replaceFile(path, changed)
+	return ChangeFile(path, func(document []byte) ([]byte, error) { return Add(document, entry) })
 }
 
 // Add returns a keys document with one more key. An empty document has none.
@@ -71,7 +85,7 @@ func Add(document []byte, entry Key) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := Parse(changed, nil); err != nil {
+	if err := check(changed, entry.ID, func(k *Key) bool { return k.SHA256 == strings.ToLower(entry.SHA256) }); err != nil {
 		return nil, fmt.Errorf("with the new key: %w", err)
 	}
 	return changed, nil

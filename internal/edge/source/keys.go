@@ -1,18 +1,21 @@
 // Package source is about who may write: the keys of the keys document, their
-// scopes and their rates.
+// scopes and their rates, signatures, and the tokens that stand for a key.
 //
 // A key is presented in clear by its sender and kept as its SHA-256. Keys are
 // 32 random bytes (see Generate), so a plain hash is enough: there is no
 // dictionary to try, and a slow hash would be paid by every request.
 //
 // Keys is immutable. A new document becomes a new Keys, and whoever holds the
-// old one finishes with it; only the rate limiters pass from one to the next.
+// old one finishes with it. What must outlive a document passes from one to the
+// next: rate limiters, remembered signatures, counts of what mode observe let
+// pass, and the public keys of token issuers.
 package source
 
 import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +30,9 @@ const (
 	Write Kind = "write"
 	// Secret keys are for back ends. A browser must not have one.
 	Secret Kind = "secret"
+	// Token keys are for users of an app: a token of theirs (a JWT), signed by
+	// an issuer, stands for the key, and says who they are.
+	Token Kind = "token"
 )
 
 // State is whether a key may be used at all.
@@ -49,12 +55,33 @@ type Key struct {
 	// ID names the key where the key itself must not stand: in logs, metrics
 	// and errors.
 	ID string `json:"id" validate:"required,max=100,printable"`
-	// Kind is Write or Secret.
-	Kind Kind `json:"kind" validate:"required,oneof=write secret"`
+	// Kind is Write, Secret or Token.
+	Kind Kind `json:"kind" validate:"required,oneof=write secret token"`
 	// Source is what events of this key carry as their source. Default: ID.
 	Source string `json:"source,omitempty" validate:"omitempty,max=100,printable"`
-	// SHA256 is the hash of the key, 64 hexadecimal digits.
-	SHA256 string `json:"sha256" validate:"required,len=64,hexadecimal"`
+	// SHA256 is the hash of the key, 64 hexadecimal digits. A key of kind token
+	// has none.
+	SHA256 string `json:"sha256,omitempty" validate:"omitempty,sha256"`
+	// Previous are older values of the key that still work, each until its time:
+	// whoever has one has that long to change.
+	Previous []Previous `json:"previous,omitempty" validate:"omitempty,max=10,dive"`
+
+	// Issuer, Audience and JWKS are of kind token, and UserClaim may be. Issuer
+	// is the iss of its tokens; Audience are those aud of which they must have
+	// one; JWKS is where the issuer's public keys are: an https URL, an http URL
+	// on loopback, or file:PATH. No two keys have the same issuer and a common
+	// audience. Of a token for several keys the first that is active counts.
+	Issuer   string   `json:"issuer,omitempty" validate:"omitempty,max=1000,printable"`
+	Audience []string `json:"audience,omitempty" validate:"omitempty,max=100,dive,required,max=1000"`
+	JWKS     string   `json:"jwks,omitempty" validate:"omitempty,max=2000,jwks"`
+	// UserClaim is the claim of the token that holds the user_id of its events,
+	// a string or a number. Default: sub. An event without a user_id gets it;
+	// one with another is refused.
+	UserClaim string `json:"user_claim,omitempty" validate:"omitempty,max=200"`
+	// Token is the id of a key of kind token. Requests with this key must carry
+	// a token of that one too, and their events are its user's.
+	Token string `json:"token,omitempty" validate:"omitempty,max=100"`
+
 	// Origins are the web origins that may use the key: exact
 	// (https://shop.example), all subdomains (https://*.shop.example), or "*".
 	// None: a write key may come from anywhere, a secret key from anywhere but
@@ -64,6 +91,14 @@ type Key struct {
 	// Events are the names that the key may send: exact, a prefix (order_*),
 	// or "*". None means all.
 	Events []string `json:"events,omitempty" validate:"omitempty,max=10000,dive,eventname"`
+	// IPs are the ranges of addresses that may send: 10.0.0.0/8, 2001:db8::/32,
+	// or one address. None means all.
+	IPs []string `json:"ips,omitempty" validate:"omitempty,max=1000"`
+	// Signature is how requests must be signed. Nil means that they need not be.
+	Signature *Signature `json:"signature,omitempty"`
+	// Modes say what becomes of what does not meet a restriction, by the name
+	// of the restriction: off, observe or enforce. Default: enforce.
+	Modes map[string]string `json:"modes,omitempty"`
 	// Rate limits the events of this key. Nil means no limit.
 	Rate *Rate `json:"rate,omitempty" validate:"omitempty"`
 	// Disabled turns the key off.
@@ -74,10 +109,24 @@ type Key struct {
 	// in many laws, so the default is not to.
 	IP bool `json:"ip,omitempty"`
 
-	hash    [sha256.Size]byte
-	origins originSet
-	events  nameSet
-	limit   *Limit
+	hash     [sha256.Size]byte
+	origins  originSet
+	events   nameSet
+	prefixes []netip.Prefix
+	modes    [Restrictions]Mode
+	observed *observed // nil if no mode is, or was, observe
+	signer   *signer   // nil if requests need not be signed
+	jwks     *keySet   // of kind token
+	limit    *Limit
+	replaced bool
+}
+
+// Previous is an older value of a key.
+type Previous struct {
+	// SHA256 is its hash.
+	SHA256 string `json:"sha256" validate:"required,sha256"`
+	// ExpiresAt is when it ends.
+	ExpiresAt time.Time `json:"expires_at" validate:"required"`
 }
 
 // State returns whether the key may be used at a time.
@@ -91,17 +140,39 @@ func (k *Key) State(now time.Time) State {
 	return Active
 }
 
+// Replaced reports whether this is an older value of the key, see Previous. It
+// is the same key in everything but when it expires.
+func (k *Key) Replaced() bool { return k.replaced }
+
+// Mode returns what becomes of what does not meet a restriction of the key.
+func (k *Key) Mode(r Restriction) Mode { return k.modes[r] }
+
 // AllowsOrigin reports whether a request with this Origin header ("" for none)
-// may use the key.
+// may use the key: its origins list it, or are not enforced.
 func (k *Key) AllowsOrigin(origin string) bool {
+	return k.modes[RestrictOrigins] != Enforce || k.OriginListed(origin)
+}
+
+// OriginListed is AllowsOrigin whatever the mode.
+func (k *Key) OriginListed(origin string) bool {
 	if len(k.Origins) == 0 {
-		return k.Kind == Write || origin == ""
+		return k.Kind != Secret || origin == ""
 	}
 	return k.origins.has(origin)
 }
 
-// AllowsEvent reports whether the key may send events of a name.
-func (k *Key) AllowsEvent(name string) bool { return k.events.has(name) }
+// AllowsEvent reports whether the key may send events of a name: its events
+// list it, or are not enforced.
+func (k *Key) AllowsEvent(name string) bool {
+	return k.modes[RestrictEvents] != Enforce || k.EventListed(name)
+}
+
+// EventListed is AllowsEvent whatever the mode.
+func (k *Key) EventListed(name string) bool { return k.events.has(name) }
+
+// NamesUser reports whether the events of the key are those of the user that a
+// token names.
+func (k *Key) NamesUser() bool { return k.Kind == Token || k.Token != "" }
 
 // Limit returns the state of the key's rate limit; nil if it has none. Nil is
 // ready for use and admits everything.
@@ -114,44 +185,89 @@ type Keys struct {
 	// anyOrigin is the union of the origins of the enabled keys, for
 	// preflights, which carry no key.
 	anyOrigin originSet
+	tokens    *tokens // nil if there is no key of kind token
+	// fetcher and window are shared with the tables before and after this one.
+	fetcher *fetcher
+	window  *window
 }
 
 // newKeys builds the table. The keys must have been validated.
 func newKeys(list []*Key, previous *Keys) *Keys {
 	ks := &Keys{list: list, byHash: make(map[[sha256.Size]byte]*Key, len(list))}
-	limits := map[string]*Limit{}
+	before := map[string]*Key{}
 	if previous != nil {
+		ks.fetcher, ks.window = previous.fetcher, previous.window
 		for _, k := range previous.list {
-			if k.limit != nil {
-				limits[k.ID] = k.limit
-			}
+			before[k.ID] = k
 		}
+	} else {
+		ks.fetcher, ks.window = newFetcher(), newWindow()
 	}
+	var addresses []string
+	var tolerance time.Duration
 	for _, k := range list {
-		_, _ = hex.Decode(k.hash[:], []byte(k.SHA256)) // Parse has validated it
 		if k.Source == "" {
 			k.Source = k.ID
 		}
 		k.origins.add(k.Origins...)
 		k.events = newNameSet(k.Events)
-		if k.Rate != nil {
-			// A reload must not hand out a second burst.
-			if was := limits[k.ID]; was != nil && was.rate == *k.Rate {
-				k.limit = was
-			} else {
-				k.limit = newLimit(*k.Rate)
-			}
+		k.inherit(before[k.ID])
+		if k.signer != nil {
+			k.signer.window = ks.window
+			tolerance = max(tolerance, k.signer.tolerance)
 		}
-		ks.byHash[k.hash] = k
+		if k.Kind == Token {
+			addresses = append(addresses, k.JWKS)
+		} else {
+			_, _ = hex.Decode(k.hash[:], []byte(k.SHA256)) // Parse has validated it
+			ks.byHash[k.hash] = k
+		}
 		switch {
 		case k.Disabled:
+		case k.modes[RestrictOrigins] != Enforce:
+			ks.anyOrigin.all = true
 		case len(k.Origins) > 0:
 			ks.anyOrigin.add(k.Origins...)
-		case k.Kind == Write:
+		case k.Kind != Secret:
 			ks.anyOrigin.all = true
 		}
 	}
+	ks.window.tolerance.Store(int64(tolerance / time.Second))
+	sets := ks.fetcher.use(addresses)
+	for _, k := range list {
+		k.jwks = sets[k.JWKS]
+		// An older value is the key itself, but for its end.
+		for _, p := range k.Previous {
+			older := *k
+			older.replaced = true
+			if older.ExpiresAt == nil || p.ExpiresAt.Before(*older.ExpiresAt) {
+				older.ExpiresAt = &p.ExpiresAt
+			}
+			_, _ = hex.Decode(older.hash[:], []byte(p.SHA256))
+			ks.byHash[older.hash] = &older
+		}
+	}
+	ks.tokens = newTokens(list)
 	return ks
+}
+
+// inherit takes over what must outlive the document from the key that had the
+// same id, nil if none had.
+func (k *Key) inherit(was *Key) {
+	if k.Rate != nil {
+		// A reload must not hand out a second burst.
+		if was != nil && was.limit != nil && was.limit.rate == *k.Rate {
+			k.limit = was.limit
+		} else {
+			k.limit = newLimit(*k.Rate)
+		}
+	}
+	if was != nil {
+		k.observed = was.observed
+	}
+	if k.observed == nil && slices.Contains(k.modes[:], Observe) {
+		k.observed = new(observed)
+	}
 }
 
 // Find returns the key that was presented, whatever its state, or nil. It does

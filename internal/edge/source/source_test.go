@@ -143,7 +143,7 @@ func TestParseNamesEveryFaultAtOnce(t *testing.T) {
 		t.Fatal("no error")
 	}
 	for _, want := range []string{
-		`key "web": kind: must be one of write, secret, not "public"`,
+		`key "web": kind: must be one of write, secret, token, not "public"`,
 		`key "web": sha256: must be the SHA-256 of the key`,
 		`key "web": origins[0]: "shop.example" is not an origin`,
 		`key "web": events[0]: "a*b" is not an event name`,
