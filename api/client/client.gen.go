@@ -40,13 +40,13 @@ func (e Ack) Valid() bool {
 
 // Defines values for CloudEventSpecversion.
 const (
-	N10 CloudEventSpecversion = "1.0"
+	V1 CloudEventSpecversion = "1.0"
 )
 
 // Valid indicates whether the value is a known member of the CloudEventSpecversion enum.
 func (e CloudEventSpecversion) Valid() bool {
 	switch e {
-	case N10:
+	case V1:
 		return true
 	default:
 		return false
@@ -161,21 +161,6 @@ const (
 func (e LivenessStatus) Valid() bool {
 	switch e {
 	case Ok:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for ProblemSuccess.
-const (
-	False ProblemSuccess = false
-)
-
-// Valid indicates whether the value is a known member of the ProblemSuccess enum.
-func (e ProblemSuccess) Valid() bool {
-	switch e {
-	case False:
 		return true
 	default:
 		return false
@@ -320,21 +305,6 @@ func (e ReadinessStatus) Valid() bool {
 	}
 }
 
-// Defines values for SuccessSuccess.
-const (
-	True SuccessSuccess = true
-)
-
-// Valid indicates whether the value is a known member of the SuccessSuccess enum.
-func (e SuccessSuccess) Valid() bool {
-	switch e {
-	case True:
-		return true
-	default:
-		return false
-	}
-}
-
 // Accepted What became of each event.
 type Accepted struct {
 	// Accepted How many events are durable.
@@ -464,8 +434,7 @@ type Event struct {
 	// UserId Who did it, at most 512 bytes. Events of one user stay in order.
 	//
 	// Example: u1
-	UserId               *string                `json:"user_id,omitempty"`
-	AdditionalProperties map[string]interface{} `json:"-"`
+	UserId *string `json:"user_id,omitempty"`
 }
 
 // EventBatch Several events in an object. Its other members are not looked at.
@@ -520,17 +489,9 @@ type EventError struct {
 // `user_rate_limited` or `event_rate_limited` may be sent again later. The others are refused for ever.
 type EventErrorCode string
 
-// EventList Several events, at most 10,000.
-type EventList = []Event
-
 // EventType What kind of event it is. The default is `track`; for the SDKs it is what the path says, and events of a batch
 // have to say it.
 type EventType string
-
-// Events One event, or several.
-type Events struct {
-	union json.RawMessage
-}
 
 // Liveness That the process lives.
 type Liveness struct {
@@ -586,7 +547,7 @@ type Problem struct {
 	// Success Always false.
 	//
 	// Example: false
-	Success ProblemSuccess `json:"success"`
+	Success bool `json:"success"`
 
 	// Title What is wrong, the same for each code.
 	//
@@ -598,11 +559,6 @@ type Problem struct {
 	// Example: urn:sluice:problem:unknown_key
 	Type string `json:"type"`
 }
-
-// ProblemSuccess Always false.
-//
-// Example: false
-type ProblemSuccess bool
 
 // ProblemCode What is wrong with a request, for programs.
 type ProblemCode string
@@ -622,6 +578,14 @@ type Readiness struct {
 //
 // Example: ready
 type ReadinessStatus string
+
+// SdkSuccess All is durable.
+type SdkSuccess struct {
+	// Success Always true.
+	//
+	// Example: true
+	Success bool `json:"success"`
+}
 
 // SegmentBatch A batch of the SDKs of Segment and RudderStack.
 type SegmentBatch struct {
@@ -720,19 +684,6 @@ type SegmentEvent struct {
 	AdditionalProperties map[string]interface{} `json:"-"`
 }
 
-// Success All is durable.
-type Success struct {
-	// Success Always true.
-	//
-	// Example: true
-	Success SuccessSuccess `json:"success"`
-}
-
-// SuccessSuccess Always true.
-//
-// Example: true
-type SuccessSuccess bool
-
 // Traceparent defines model for Traceparent.
 type Traceparent = string
 
@@ -750,6 +701,9 @@ type NoneValid = Problem
 
 // PartlyAccepted What became of each event.
 type PartlyAccepted = Accepted
+
+// Success All is durable.
+type Success = SdkSuccess
 
 // TooLarge What is wrong with a request, by RFC 9457 and as SDKs read it.
 type TooLarge = Problem
@@ -791,7 +745,7 @@ type SendEventsApplicationCloudeventsPlusJSONRequestBody = CloudEvent
 type SendEventsApplicationCloudeventsBatchPlusJSONRequestBody = SendEventsApplicationCloudeventsBatchPlusJSONBody
 
 // SendEventsJSONRequestBody defines body for SendEvents for application/json ContentType.
-type SendEventsJSONRequestBody = Events
+type SendEventsJSONRequestBody = EventBatch
 
 // GroupJSONRequestBody defines body for Group for application/json ContentType.
 type GroupJSONRequestBody = SegmentEvent
@@ -990,177 +944,6 @@ func (a CloudEvent) MarshalJSON() ([]byte, error) {
 	object["type"], err = json.Marshal(a.Type)
 	if err != nil {
 		return nil, fmt.Errorf("error marshaling 'type': %w", err)
-	}
-
-	for fieldName, field := range a.AdditionalProperties {
-		object[fieldName], err = json.Marshal(field)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
-		}
-	}
-	return json.Marshal(object)
-}
-
-// Getter for additional properties for Event. Returns the specified
-// element and whether it was found
-func (a Event) Get(fieldName string) (value interface{}, found bool) {
-	if a.AdditionalProperties != nil {
-		value, found = a.AdditionalProperties[fieldName]
-	}
-	return
-}
-
-// Setter for additional properties for Event
-func (a *Event) Set(fieldName string, value interface{}) {
-	if a.AdditionalProperties == nil {
-		a.AdditionalProperties = make(map[string]interface{})
-	}
-	a.AdditionalProperties[fieldName] = value
-}
-
-// Override default JSON handling for Event to handle AdditionalProperties
-func (a *Event) UnmarshalJSON(b []byte) error {
-	object := make(map[string]json.RawMessage)
-	err := json.Unmarshal(b, &object)
-	if err != nil {
-		return err
-	}
-
-	if raw, found := object["anonymous_id"]; found {
-		err = json.Unmarshal(raw, &a.AnonymousId)
-		if err != nil {
-			return fmt.Errorf("error reading 'anonymous_id': %w", err)
-		}
-		delete(object, "anonymous_id")
-	}
-
-	if raw, found := object["context"]; found {
-		err = json.Unmarshal(raw, &a.Context)
-		if err != nil {
-			return fmt.Errorf("error reading 'context': %w", err)
-		}
-		delete(object, "context")
-	}
-
-	if raw, found := object["data"]; found {
-		err = json.Unmarshal(raw, &a.Data)
-		if err != nil {
-			return fmt.Errorf("error reading 'data': %w", err)
-		}
-		delete(object, "data")
-	}
-
-	if raw, found := object["id"]; found {
-		err = json.Unmarshal(raw, &a.Id)
-		if err != nil {
-			return fmt.Errorf("error reading 'id': %w", err)
-		}
-		delete(object, "id")
-	}
-
-	if raw, found := object["name"]; found {
-		err = json.Unmarshal(raw, &a.Name)
-		if err != nil {
-			return fmt.Errorf("error reading 'name': %w", err)
-		}
-		delete(object, "name")
-	}
-
-	if raw, found := object["timestamp"]; found {
-		err = json.Unmarshal(raw, &a.Timestamp)
-		if err != nil {
-			return fmt.Errorf("error reading 'timestamp': %w", err)
-		}
-		delete(object, "timestamp")
-	}
-
-	if raw, found := object["type"]; found {
-		err = json.Unmarshal(raw, &a.Type)
-		if err != nil {
-			return fmt.Errorf("error reading 'type': %w", err)
-		}
-		delete(object, "type")
-	}
-
-	if raw, found := object["user_id"]; found {
-		err = json.Unmarshal(raw, &a.UserId)
-		if err != nil {
-			return fmt.Errorf("error reading 'user_id': %w", err)
-		}
-		delete(object, "user_id")
-	}
-
-	if len(object) != 0 {
-		a.AdditionalProperties = make(map[string]interface{})
-		for fieldName, fieldBuf := range object {
-			var fieldVal interface{}
-			err := json.Unmarshal(fieldBuf, &fieldVal)
-			if err != nil {
-				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
-			}
-			a.AdditionalProperties[fieldName] = fieldVal
-		}
-	}
-	return nil
-}
-
-// Override default JSON handling for Event to handle AdditionalProperties
-func (a Event) MarshalJSON() ([]byte, error) {
-	var err error
-	object := make(map[string]json.RawMessage)
-
-	if a.AnonymousId != nil {
-		object["anonymous_id"], err = json.Marshal(a.AnonymousId)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'anonymous_id': %w", err)
-		}
-	}
-
-	if a.Context != nil {
-		object["context"], err = json.Marshal(a.Context)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'context': %w", err)
-		}
-	}
-
-	if a.Data != nil {
-		object["data"], err = json.Marshal(a.Data)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'data': %w", err)
-		}
-	}
-
-	if a.Id != nil {
-		object["id"], err = json.Marshal(a.Id)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'id': %w", err)
-		}
-	}
-
-	object["name"], err = json.Marshal(a.Name)
-	if err != nil {
-		return nil, fmt.Errorf("error marshaling 'name': %w", err)
-	}
-
-	if a.Timestamp != nil {
-		object["timestamp"], err = json.Marshal(a.Timestamp)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'timestamp': %w", err)
-		}
-	}
-
-	if a.Type != nil {
-		object["type"], err = json.Marshal(a.Type)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'type': %w", err)
-		}
-	}
-
-	if a.UserId != nil {
-		object["user_id"], err = json.Marshal(a.UserId)
-		if err != nil {
-			return nil, fmt.Errorf("error marshaling 'user_id': %w", err)
-		}
 	}
 
 	for fieldName, field := range a.AdditionalProperties {
@@ -1593,94 +1376,6 @@ func (a SegmentEvent) MarshalJSON() ([]byte, error) {
 	return json.Marshal(object)
 }
 
-// AsEvent returns the union data inside the Events as a Event
-func (t Events) AsEvent() (Event, error) {
-	var body Event
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromEvent overwrites any union data inside the Events as the provided Event
-func (t *Events) FromEvent(v Event) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeEvent performs a merge with any union data inside the Events, using the provided Event
-func (t *Events) MergeEvent(v Event) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsEventBatch returns the union data inside the Events as a EventBatch
-func (t Events) AsEventBatch() (EventBatch, error) {
-	var body EventBatch
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromEventBatch overwrites any union data inside the Events as the provided EventBatch
-func (t *Events) FromEventBatch(v EventBatch) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeEventBatch performs a merge with any union data inside the Events, using the provided EventBatch
-func (t *Events) MergeEventBatch(v EventBatch) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-// AsEventList returns the union data inside the Events as a EventList
-func (t Events) AsEventList() (EventList, error) {
-	var body EventList
-	err := json.Unmarshal(t.union, &body)
-	return body, err
-}
-
-// FromEventList overwrites any union data inside the Events as the provided EventList
-func (t *Events) FromEventList(v EventList) error {
-	b, err := json.Marshal(v)
-	t.union = b
-	return err
-}
-
-// MergeEventList performs a merge with any union data inside the Events, using the provided EventList
-func (t *Events) MergeEventList(v EventList) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-
-	merged, err := runtime.JSONMerge(t.union, b)
-	t.union = merged
-	return err
-}
-
-func (t Events) MarshalJSON() ([]byte, error) {
-	b, err := t.union.MarshalJSON()
-	return b, err
-}
-
-func (t *Events) UnmarshalJSON(b []byte) error {
-	err := t.union.UnmarshalJSON(b)
-	return err
-}
-
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
 
@@ -1811,6 +1506,9 @@ type ClientInterface interface {
 	// `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 	// binary mode the attributes are `ce-` headers, and the body is the data in any content type.
 	//
+	// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+	// makes one type of it in every language.
+	//
 	// A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 	// in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
 	//
@@ -1824,6 +1522,9 @@ type ClientInterface interface {
 	// Takes one event, an array of events, an object with `events`, or one event a line (NDJSON; `application/ndjson`,
 	// `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 	// binary mode the attributes are `ce-` headers, and the body is the data in any content type.
+	//
+	// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+	// makes one type of it in every language.
 	//
 	// A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 	// in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
@@ -1839,6 +1540,9 @@ type ClientInterface interface {
 	// `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 	// binary mode the attributes are `ce-` headers, and the body is the data in any content type.
 	//
+	// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+	// makes one type of it in every language.
+	//
 	// A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 	// in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
 	//
@@ -1852,6 +1556,9 @@ type ClientInterface interface {
 	// Takes one event, an array of events, an object with `events`, or one event a line (NDJSON; `application/ndjson`,
 	// `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 	// binary mode the attributes are `ce-` headers, and the body is the data in any content type.
+	//
+	// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+	// makes one type of it in every language.
 	//
 	// A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 	// in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
@@ -2068,6 +1775,9 @@ func (c *Client) SendBatch(ctx context.Context, body SendBatchJSONRequestBody, r
 // `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 // binary mode the attributes are `ce-` headers, and the body is the data in any content type.
 //
+// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+// makes one type of it in every language.
+//
 // A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 // in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
 //
@@ -2091,6 +1801,9 @@ func (c *Client) SendEventsWithBody(ctx context.Context, params *SendEventsParam
 // Takes one event, an array of events, an object with `events`, or one event a line (NDJSON; `application/ndjson`,
 // `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 // binary mode the attributes are `ce-` headers, and the body is the data in any content type.
+//
+// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+// makes one type of it in every language.
 //
 // A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 // in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
@@ -2116,6 +1829,9 @@ func (c *Client) SendEventsWithApplicationCloudeventsPlusJSONBody(ctx context.Co
 // `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 // binary mode the attributes are `ce-` headers, and the body is the data in any content type.
 //
+// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+// makes one type of it in every language.
+//
 // A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 // in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
 //
@@ -2139,6 +1855,9 @@ func (c *Client) SendEventsWithApplicationCloudeventsBatchPlusJSONBody(ctx conte
 // Takes one event, an array of events, an object with `events`, or one event a line (NDJSON; `application/ndjson`,
 // `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 // binary mode the attributes are `ce-` headers, and the body is the data in any content type.
+//
+// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+// makes one type of it in every language.
 //
 // A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 // in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
@@ -2863,6 +2582,9 @@ type ClientWithResponsesInterface interface {
 	// `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 	// binary mode the attributes are `ce-` headers, and the body is the data in any content type.
 	//
+	// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+	// makes one type of it in every language.
+	//
 	// A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 	// in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
 	//
@@ -2876,6 +2598,9 @@ type ClientWithResponsesInterface interface {
 	// Takes one event, an array of events, an object with `events`, or one event a line (NDJSON; `application/ndjson`,
 	// `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 	// binary mode the attributes are `ce-` headers, and the body is the data in any content type.
+	//
+	// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+	// makes one type of it in every language.
 	//
 	// A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 	// in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
@@ -2891,6 +2616,9 @@ type ClientWithResponsesInterface interface {
 	// `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 	// binary mode the attributes are `ce-` headers, and the body is the data in any content type.
 	//
+	// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+	// makes one type of it in every language.
+	//
 	// A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 	// in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
 	//
@@ -2904,6 +2632,9 @@ type ClientWithResponsesInterface interface {
 	// Takes one event, an array of events, an object with `events`, or one event a line (NDJSON; `application/ndjson`,
 	// `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 	// binary mode the attributes are `ce-` headers, and the body is the data in any content type.
+	//
+	// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+	// makes one type of it in every language.
 	//
 	// A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 	// in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
@@ -4168,6 +3899,9 @@ func (c *ClientWithResponses) SendBatchWithResponse(ctx context.Context, body Se
 // `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 // binary mode the attributes are `ce-` headers, and the body is the data in any content type.
 //
+// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+// makes one type of it in every language.
+//
 // A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 // in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
 //
@@ -4187,6 +3921,9 @@ func (c *ClientWithResponses) SendEventsWithBodyWithResponse(ctx context.Context
 // Takes one event, an array of events, an object with `events`, or one event a line (NDJSON; `application/ndjson`,
 // `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 // binary mode the attributes are `ce-` headers, and the body is the data in any content type.
+//
+// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+// makes one type of it in every language.
 //
 // A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 // in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
@@ -4208,6 +3945,9 @@ func (c *ClientWithResponses) SendEventsWithApplicationCloudeventsPlusJSONBodyWi
 // `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 // binary mode the attributes are `ce-` headers, and the body is the data in any content type.
 //
+// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+// makes one type of it in every language.
+//
 // A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 // in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.
 //
@@ -4227,6 +3967,9 @@ func (c *ClientWithResponses) SendEventsWithApplicationCloudeventsBatchPlusJSONB
 // Takes one event, an array of events, an object with `events`, or one event a line (NDJSON; `application/ndjson`,
 // `application/jsonl` and `application/x-jsonlines` are the same), and CloudEvents 1.0 in its three modes. In
 // binary mode the attributes are `ce-` headers, and the body is the data in any content type.
+//
+// `application/vnd.sluice.events+json` is for generated clients: an object with `events` and no other form, which
+// makes one type of it in every language.
 //
 // A body of `text/plain` is what pages can send without a preflight, also with `navigator.sendBeacon` and the key
 // in the query: JSON or NDJSON as text. In a form the field `data` holds JSON, or base64 of it.

@@ -100,7 +100,7 @@ func formOf(contentType []string, body []byte) event.Form {
 	if len(contentType) > 0 {
 		mediaType, _, _ := strings.Cut(contentType[0], ";")
 		switch strings.ToLower(strings.TrimSpace(mediaType)) {
-		case "application/json":
+		case "application/json", "application/vnd.sluice.events+json":
 			return event.JSON
 		case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines":
 			return event.NDJSON

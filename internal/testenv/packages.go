@@ -63,6 +63,25 @@ func Python(t testing.TB, requirements string) string {
 	return filepath.Join(dir, interpreter)
 }
 
+// GoProgram builds a program of another module, "path/to/main@v1.2.3", and
+// returns the path of its binary.
+func GoProgram(t testing.TB, program string) string {
+	t.Helper()
+	dir, err := fillOnce(Folder(t, "go"), []byte(program), func(dir string) error {
+		cmd := exec.CommandContext(t.Context(), "go", "install", program)
+		cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
+		return run(cmd)
+	})
+	if err != nil {
+		missing(t, err.Error())
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%s is not one file but %v (%v)", program, found, err)
+	}
+	return found[0]
+}
+
 // Folder returns a folder below .tools at the root of the repository, which
 // git ignores, for files that are worth keeping between runs.
 func Folder(t testing.TB, name string) string {
