@@ -84,46 +84,32 @@ func until(t testing.TB, describe func() string, look func() bool) {
 	}
 }
 
-// wantInWarehouse waits until every event of the requests that the gateway has
-// taken is in the warehouse, and compares each with its row, field by field.
-// Nothing else may be there. It returns the rows by their ids.
-func (g *sdkGateway) wantInWarehouse(t *testing.T, w *wire, source string) map[string]row {
+// wantInWarehouse waits until the gateway has taken n events, and all that it
+// has taken are in the warehouse, and compares each with its row, field by
+// field. Nothing else may be there. It returns the rows by their ids.
+func (g *sdkGateway) wantInWarehouse(t *testing.T, w *wire, source string, n func() int) map[string]row {
 	t.Helper()
-	events := map[string]wanted{}
-	var ids []string
-	for _, r := range w.sent() {
-		if !r.accepted() {
-			continue
-		}
-		for _, e := range wantedOf(t, r) {
-			if e.id == "" {
-				t.Errorf("%s: an event has no id of its own: %s", r.path, r.body)
-			}
-			if _, again := events[e.id]; !again { // the first of those with one id is kept
-				events[e.id] = e
-				ids = append(ids, e.id)
-			}
-		}
-	}
-	rows := map[string]row{}
-	missing := func() (missing []string) {
-		for _, id := range ids {
-			if _, ok := rows[id]; !ok {
-				missing = append(missing, id)
-			}
-		}
-		return missing
-	}
-	until(t, func() string { return fmt.Sprintf("%d events are not in the warehouse: %q", len(missing()), missing()) }, func() bool {
+	var events map[string]wanted
+	var rows map[string]row
+	until(t, func() string {
+		return fmt.Sprintf("%d events are wanted, %d taken and %d in the warehouse", n(), len(events), len(rows))
+	}, func() bool {
+		events = w.taken(t)
+		rows = map[string]row{}
 		for _, r := range g.rows(t, source) {
 			rows[r.id] = r
 		}
-		return len(missing()) == 0
+		return len(events) >= n() && len(rows) >= len(events)
 	})
-	for id, r := range rows {
-		if e, ok := events[id]; ok {
+	for id, e := range events {
+		if r, ok := rows[id]; ok {
 			compare(t, e, r)
 		} else {
+			t.Errorf("%+v is not in the warehouse", e)
+		}
+	}
+	for id, r := range rows {
+		if _, ok := events[id]; !ok {
 			t.Errorf("nobody has sent %+v", r)
 		}
 	}
@@ -271,7 +257,6 @@ func unmarshal(t testing.TB, text string, into any) {
 
 // sdkProgram is how to run an SDK outside of a browser.
 type sdkProgram struct {
-	name    string
 	command []string
 	dir     string
 	env     []string
@@ -288,7 +273,12 @@ type sdkRun struct {
 	belief      belief
 }
 
-// run makes the calls with an SDK, once for each of runs, all at the same time.
+// runner makes calls with an SDK, once for each of runs, all at the same time,
+// and returns when the SDK has nothing left to do.
+type runner interface {
+	run(t *testing.T, calls []call, runs []*sdkRun)
+}
+
 func (s sdkProgram) run(t *testing.T, calls []call, runs []*sdkRun) {
 	t.Helper()
 	text, err := json.Marshal(calls)
@@ -333,15 +323,16 @@ func (s sdkProgram) run(t *testing.T, calls []call, runs []*sdkRun) {
 // node is an SDK in Node.js; options are for its adapter, see node/send.mjs.
 func node(adapter, options string) sdkProgram {
 	return sdkProgram{
-		name: adapter, command: []string{"node", "send.mjs"}, dir: "node",
+		command: []string{"node", "send.mjs"}, dir: "node",
 		env: []string{"SLUICE_SDK=" + adapter, "SLUICE_OPTIONS=" + options},
 	}
 }
 
-// unmodifiedSDK is one SDK outside of a browser and what is particular of it.
+// unmodifiedSDK is one SDK and what is particular of it.
 type unmodifiedSDK struct {
 	name string
-	sdkProgram
+	runner
+	inPage bool
 	// lacks are the calls that it does not have, or does not send.
 	lacks func(call) bool
 	// silent: it says nothing of single calls.
@@ -368,28 +359,30 @@ func is(calls ...string) func(call) bool {
 }
 
 // sdksInNode are the SDKs from npm for back ends.
-var sdksInNode = []unmodifiedSDK{
-	{
-		name: "@segment/analytics-node 3", sdkProgram: node("segment", `{"package":"@segment/analytics-node"}`),
-		after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
-	},
-	{ // the key is in the body only
-		name: "@segment/analytics-node 2", sdkProgram: node("segment", `{"package":"segment-node-2"}`),
-		after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
-	},
-	{ // the key is in the header only
-		name: "@segment/analytics-node 1", sdkProgram: node("segment", `{"package":"segment-node-1"}`),
-		after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
-	},
-	{ // its gzipped JSON says that it is a form
-		name: "@rudderstack/rudder-sdk-node", sdkProgram: node("rudder", ``),
-		after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
-	},
-	{name: "@rudderstack/rudder-sdk-node without gzip", sdkProgram: node("rudder", `{"gzip":false}`)},
-	{
-		name: "@jitsu/js for servers", sdkProgram: node("jitsu", ``), lacks: is("screen", "alias"),
-		after: map[string]outcome{throttled.name: drops, unavailable.name: drops, reset.name: drops, refused.name: drops},
-	},
+func sdksInNode() []unmodifiedSDK {
+	return []unmodifiedSDK{
+		{
+			name: "segment analytics-node 3", runner: node("segment", `{"package":"@segment/analytics-node"}`),
+			after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
+		},
+		{ // the key is in the body only
+			name: "segment analytics-node 2", runner: node("segment", `{"package":"segment-node-2"}`),
+			after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
+		},
+		{ // the key is in the header only
+			name: "segment analytics-node 1", runner: node("segment", `{"package":"segment-node-1"}`),
+			after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
+		},
+		{ // its gzipped JSON says that it is a form
+			name: "rudderstack rudder-sdk-node", runner: node("rudder", ``),
+			after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
+		},
+		{name: "rudderstack rudder-sdk-node without gzip", runner: node("rudder", `{"gzip":false}`)},
+		{
+			name: "jitsu js for servers", runner: node("jitsu", ``), lacks: is("screen", "alias"),
+			after: map[string]outcome{throttled.name: drops, unavailable.name: drops, reset.name: drops, refused.name: drops},
+		},
+	}
 }
 
 // TestSDKs sends with SDKs as their registries have them, and as captured from
@@ -397,8 +390,10 @@ var sdksInNode = []unmodifiedSDK{
 func TestSDKs(t *testing.T) {
 	t.Parallel()
 	testenv.NodeModules(t, "node")
-	g := newSDKGateway(t, "http://localhost:1")
-	for _, sdk := range sdksInNode {
+	p := newPages(t)
+	c := startChromium(t)
+	g := newSDKGateway(t, p.origin)
+	for _, sdk := range slices.Concat(sdksInNode(), sdksInPages(p, c)) {
 		t.Run(sdk.name, func(t *testing.T) {
 			t.Parallel()
 			sdk.test(t, g)
@@ -408,12 +403,12 @@ func TestSDKs(t *testing.T) {
 
 // test makes the calls once without a fault, and once for each fault.
 func (s unmodifiedSDK) test(t *testing.T, g *sdkGateway) {
-	runs := []*sdkRun{g.newRun(t)}
+	runs := []*sdkRun{g.newRun(t, s.inPage)}
 	faults := []fault{{}}
 	for _, f := range []fault{throttled, unavailable, refused, reset, lostReply} {
 		if s.after[f.name] != 0 {
 			faults = append(faults, f)
-			runs = append(runs, g.newRun(t, f))
+			runs = append(runs, g.newRun(t, s.inPage, f))
 		}
 	}
 	s.run(t, s.calls(), runs)
@@ -426,14 +421,14 @@ func (s unmodifiedSDK) test(t *testing.T, g *sdkGateway) {
 	}
 }
 
-func (g *sdkGateway) newRun(t *testing.T, faults ...fault) *sdkRun {
-	key, source := g.take(false)
+func (g *sdkGateway) newRun(t *testing.T, inPage bool, faults ...fault) *sdkRun {
+	key, source := g.take(inPage)
 	return &sdkRun{wire: newWire(t, g.gateway, faults...), key: key, source: source}
 }
 
 // wantAll wants every call in the warehouse, and the SDK to believe so.
 func (s unmodifiedSDK) wantAll(t *testing.T, g *sdkGateway, r *sdkRun) {
-	rows := g.wantInWarehouse(t, r.wire, r.source)
+	rows := g.wantInWarehouse(t, r.wire, r.source, func() int { return len(s.calls()) })
 	wantCalls(t, s.calls(), rows)
 	s.wantBelief(t, r, len(rows))
 	for _, p := range r.sent() {
@@ -444,6 +439,7 @@ func (s unmodifiedSDK) wantAll(t *testing.T, g *sdkGateway, r *sdkRun) {
 }
 
 func (s unmodifiedSDK) wantBelief(t *testing.T, r *sdkRun, delivered int) {
+	t.Helper()
 	if !s.silent && len(r.belief.Delivered) != delivered {
 		t.Errorf("the SDK believes that %v were delivered and %v failed; %d were delivered", r.belief.Delivered, r.belief.Failed, delivered)
 	}
@@ -453,36 +449,32 @@ func (s unmodifiedSDK) wantBelief(t *testing.T, r *sdkRun, delivered int) {
 // arrive in a later one, or are given up as the SDK's rules say; and that all
 // others arrive in any case.
 func (s unmodifiedSDK) wantAfter(t *testing.T, g *sdkGateway, r *sdkRun, want outcome) {
-	rows := g.wantInWarehouse(t, r.wire, r.source)
-	failed, lost := 0, 0
-	for _, p := range r.sent() {
-		if p.fault == "" {
-			continue
-		}
-		for _, e := range wantedOf(t, p) {
-			failed++
-			if _, ok := rows[e.id]; !ok {
-				lost++
+	failed := func() (ids []string) {
+		for _, p := range r.sent() {
+			if p.fault != "" {
+				for _, e := range wantedOf(t, p) {
+					ids = append(ids, e.id)
+				}
 			}
 		}
+		return ids
 	}
-	if failed == 0 {
+	rows := g.wantInWarehouse(t, r.wire, r.source, func() int {
+		if want == drops {
+			return len(s.calls()) - len(failed())
+		}
+		return len(s.calls())
+	})
+	if len(failed()) == 0 {
 		t.Fatal("the fault has not happened")
 	}
-	switch want {
-	case retries:
-		if lost > 0 {
-			t.Errorf("%d events are lost", lost)
-			for _, p := range r.sent() { t.Logf("%s %s %q %d %d %.300s", p.method, p.path, p.fault, p.status, p.stored, p.body) }
+	for _, id := range failed() {
+		if _, ok := rows[id]; ok != (want == retries) {
+			t.Errorf("%s, of the request that failed: in the warehouse: %t", id, ok)
 		}
+	}
+	if want == retries {
 		wantCalls(t, s.calls(), rows)
-	case drops:
-		if lost != failed {
-			t.Errorf("%d of %d events of the failed request are lost: the rule is another now", lost, failed)
-		}
-		if len(rows)+lost != len(s.calls()) {
-			t.Errorf("%d are stored and %d lost, of %d", len(rows), lost, len(s.calls()))
-		}
 	}
 	s.wantBelief(t, r, len(rows))
 }

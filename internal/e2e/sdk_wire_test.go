@@ -26,7 +26,7 @@ type wire struct {
 	gateway string
 
 	mu       sync.Mutex
-	passages []passage
+	passages []*passage
 	faults   []fault
 }
 
@@ -93,25 +93,29 @@ func (w *wire) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		w.t.Errorf("%s %s: %v", r.Method, r.URL.Path, err)
 	}
-	seen := passage{method: r.Method, path: r.URL.Path, query: r.URL.Query(), header: r.Header.Clone(), body: plain, at: time.Now()}
 	f := w.next()
+	seen := &passage{method: r.Method, path: r.URL.Path, query: r.URL.Query(), header: r.Header.Clone(), body: plain, at: time.Now()}
 	if f != nil {
 		seen.fault = f.name
-	}
-	switch {
-	case f == nil:
-		seen.stored = w.pass(out, r, body)
-		seen.status = seen.stored
-	case f.passes:
-		seen.stored = w.pass(httptest.NewRecorder(), r, body)
-	case f.status > 0:
-		seen.status = f.status
-		w.answer(out, r, f)
 	}
 	w.mu.Lock()
 	w.passages = append(w.passages, seen)
 	w.mu.Unlock()
-	if f != nil && seen.status == 0 {
+	status, stored := 0, 0
+	switch {
+	case f == nil:
+		stored = w.pass(out, r, body)
+		status = stored
+	case f.passes:
+		stored = w.pass(httptest.NewRecorder(), r, body)
+	case f.status > 0:
+		status = f.status
+		w.answer(out, r, f)
+	}
+	w.mu.Lock()
+	seen.status, seen.stored = status, stored
+	w.mu.Unlock()
+	if f != nil && status == 0 {
 		panic(http.ErrAbortHandler) // cuts the connection
 	}
 }
@@ -177,7 +181,32 @@ func (w *wire) answer(out http.ResponseWriter, r *http.Request, f *fault) {
 func (w *wire) sent() []passage {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return append([]passage(nil), w.passages...)
+	var all []passage
+	for _, p := range w.passages {
+		all = append(all, *p)
+	}
+	return all
+}
+
+// taken returns the events that the gateway has answered to have, by their
+// ids. Of those with one id the first counts.
+func (w *wire) taken(t testing.TB) map[string]wanted {
+	t.Helper()
+	events := map[string]wanted{}
+	for _, r := range w.sent() {
+		if !r.accepted() {
+			continue
+		}
+		for _, e := range wantedOf(t, r) {
+			if e.id == "" {
+				t.Fatalf("%s: an event has no id of its own: %s", r.path, r.body)
+			}
+			if _, again := events[e.id]; !again {
+				events[e.id] = e
+			}
+		}
+	}
+	return events
 }
 
 // accepted reports whether the gateway has answered that it has the events.
