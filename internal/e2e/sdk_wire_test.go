@@ -329,6 +329,9 @@ func segmentEvent(t testing.TB, e, envelope fields, kind string) wanted {
 	taken[payload] = true
 	w.data = value(t, e[payload], map[string]any{})
 	context, _ := value(t, e["context"], value(t, envelope["context"], map[string]any{})).(map[string]any)
+	if traits, ok := context["traits"]; ok && w.kind == "identify" && !e.has("traits") {
+		w.data = traits // RudderStack has them there only
+	}
 	extra := map[string]any{}
 	for name, raw := range e {
 		if !taken[name] {

@@ -250,6 +250,14 @@ func TestMappingOfSingleFields(t *testing.T) {
 		{"identify", "/v1/i", `{"traits":{"a":1},"properties":{"b":2},"name":"x"}`, stored{
 			Type: "identify", Name: "identify", Data: json.RawMessage(`{"a":1}`), Context: json.RawMessage(`{"extra":{"name":"x","properties":{"b":2}}}`),
 		}},
+		{"identify with traits in the context", "/v1/identify", `{"context":{"a":1,"traits":{"b": 2}}}`, stored{
+			Type: "identify", Name: "identify", Data: json.RawMessage(`{"b": 2}`), Context: json.RawMessage(`{"a":1,"traits":{"b": 2}}`),
+		}},
+		{"identify with traits of its own", "/v1/identify", `{"traits":{},"context":{"traits":{"b":2}}}`, stored{
+			Type: "identify", Name: "identify", Context: json.RawMessage(`{"traits":{"b":2}}`),
+		}},
+		{"traits in the context of another type", "/v1/t", `{"event":"a","context":{"traits":{"b":2}}}`, stored{Type: "track", Name: "a", Context: json.RawMessage(`{"traits":{"b":2}}`)}},
+		{"traits in the context that are none", "/v1/i", `{"context":{"traits":[1]}}`, stored{Type: "identify", Name: "identify", Context: json.RawMessage(`{"traits":[1]}`)}},
 		{"group", "/v1/group", `{"groupId":"g"}`, stored{Type: "group", Name: "group", Context: json.RawMessage(`{"extra":{"groupId":"g"}}`)}},
 		{"alias", "/v1/a", `{"previousId":"p","userId":"u"}`, stored{Type: "alias", Name: "alias", UserID: "u", Context: json.RawMessage(`{"extra":{"previousId":"p"}}`)}},
 		{"an envelope on a route of one type", "/v1/track", `{"batch":[{"event":"a"}]}`, stored{Type: "track", Name: "a"}},

@@ -18,6 +18,8 @@ import (
 //	userId, anonymousId               user_id, anonymous_id; numbers as their text
 //	properties (track, page, screen)  data
 //	traits (identify, group, alias)   data
+//	context.traits (identify that     data; they stay in context as well
+//	has no traits of its own)
 //	context, else the envelope's      context
 //	timestamp or originalTimestamp    timestamp, with the clock corrected
 //	writeKey                          nowhere
@@ -205,7 +207,25 @@ func (m *mapping) payload(ev *event.Event) *event.Invalid {
 	if ev.Context == nil {
 		ev.Context = m.context
 	}
+	if ev.Type == event.TypeIdentify && data == nil {
+		ev.Data = contextTraits(f.context)
+	}
 	return nil
+}
+
+// contextTraits returns the traits in a context, nil if it has none. The SDKs
+// of RudderStack for pages and apps have those of identify nowhere else.
+func contextTraits(context []byte) (traits []byte) {
+	if context == nil {
+		return nil
+	}
+	_ = event.Members(context, func(name string, value []byte) bool { // it was checked with the event
+		if name == "traits" && value[0] == '{' {
+			traits = value
+		}
+		return traits == nil
+	})
+	return traits
 }
 
 // times fills in when it happened, by the gateway's clock: a phone whose clock
