@@ -64,6 +64,10 @@ type Letter struct {
 	Source string `json:"source,omitempty"`
 	// User is whom the token of the request named, for quarantined events.
 	User string `json:"user,omitempty"`
+	// Kept says that somebody was told that the event is safe: a queue that is
+	// full never pushes it out to make room. It does not change while the letter
+	// exists.
+	Kept bool `json:"kept,omitempty"`
 }
 
 // size is about how much memory the letter takes.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/event"
+	"github.com/eventsluice/sluice/internal/schema"
 	"github.com/eventsluice/sluice/internal/telemetry/tracing"
 )
 
@@ -63,6 +64,9 @@ type Config struct {
 	MaxAddresses int
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
+
+	// Contracts checks events against their schemas. Nil: there are none.
+	Contracts *schema.Contracts
 
 	// Ready returns why the gateway should get no traffic now, or nothing.
 	// Nil: it is always ready. It is called by GET /readyz.

@@ -15,6 +15,7 @@ import (
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/ledger"
+	"github.com/eventsluice/sluice/internal/schema"
 )
 
 // reject is one event that was turned away.
@@ -29,6 +30,12 @@ type reject struct {
 	id, name string
 	// stored says that raw is the stored form, since the stream refused it.
 	stored bool
+	// broken is the schema that the event is not right for, violation the first
+	// thing in which it is not, and message all of them, for the letter. raw is
+	// the stored form then, and memory of its own.
+	broken    *schema.Entry
+	violation schema.Violation
+	message   string
 }
 
 // events answers POST /v1/events.
@@ -160,6 +167,9 @@ func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {
 			ev.IP = addr.String()
 		}
 	}
+	if x.breaksContract(ev, s) {
+		return
+	}
 	s.item = x.batch.Add(ev)
 	x.place(s)
 }
@@ -183,7 +193,7 @@ func (x *exchange) place(s slot) {
 // reject notes an event that is turned away, the next of the request.
 func (x *exchange) reject(r reject) {
 	r.index = len(x.slots)
-	x.place(slot{item: -1})
+	x.place(slot{item: notStored})
 	x.rejects = append(x.rejects, r)
 	if len(x.rejects)%eventStep == 0 && !x.reserve(perRejects) {
 		x.starved = true
@@ -203,17 +213,24 @@ func (x *exchange) count() bool {
 	for i := range x.rejects {
 		x.edge.intake.Rejected(x.rejects[i].reason, 1)
 	}
+	x.edge.intake.Rejected(ledger.Schema, len(x.aside))
 	return true
 }
 
 // store puts the events on the stream and returns how many are there, how many
 // are not, and why the first of those is not. Events that the stream can never
-// take join the rejects; they are in neither number.
+// take join the rejects, and those that a schema puts aside are in the
+// quarantine first, or nothing is stored; they are in neither number.
 //
 // The sender's own context does not count: a page that unloads hangs up at
 // once and means its events all the same.
 func (x *exchange) store() (accepted, failed int, why error) {
 	n := x.batch.Len()
+	if !x.keepAside() {
+		// The producer has not seen them, so that they are counted here.
+		x.edge.intake.Rejected(ledger.Unavailable, n)
+		return 0, n + len(x.aside), x.cause
+	}
 	if n == 0 {
 		return 0, 0, nil
 	}
@@ -222,7 +239,7 @@ func (x *exchange) store() (accepted, failed int, why error) {
 	}
 	err := x.edge.stream.Put(x.edge.storeContext(), &x.batch)
 	if err == nil {
-		x.accepted = n
+		x.accepted += n
 		return n, 0, nil
 	}
 	x.cause = err
@@ -244,7 +261,7 @@ func (x *exchange) store() (accepted, failed int, why error) {
 				index: i, reason: ledger.TooLarge, code: kind.String(),
 				detail: "the stream cannot take this event", raw: x.batch.Event(s.item), stored: true,
 			})
-			s.item = -1
+			s.item = notStored
 		default:
 			if failed++; why == nil {
 				why = e
@@ -256,7 +273,7 @@ func (x *exchange) store() (accepted, failed int, why error) {
 		return 0, n, err
 	}
 	slices.SortFunc(x.rejects, func(a, b reject) int { return a.index - b.index })
-	x.accepted = accepted
+	x.accepted += accepted
 	return accepted, failed, why
 }
 
@@ -291,7 +308,7 @@ func (x *exchange) answer(accepted, failed int, why error) {
 		return
 	}
 	x.keepRejects() // the sender is told of them in any case
-	if accepted == 0 {
+	if accepted+len(x.aside) == 0 {
 		x.refuseAll()
 		return
 	}
@@ -304,7 +321,7 @@ func (x *exchange) answer(accepted, failed int, why error) {
 		x.Header()["Retry-After"] = []string{strconv.FormatInt(retrySeconds(waitOf(why)), 10)}
 	}
 	out := append(x.out[:0], `{"accepted":`...)
-	out = strconv.AppendInt(out, int64(accepted), 10)
+	out = strconv.AppendInt(out, int64(accepted+len(x.aside)), 10)
 	out = append(out, `,"rejected":`...)
 	out = strconv.AppendInt(out, int64(len(x.rejects)), 10)
 	out = append(out, `,"ids":[`...)
@@ -312,7 +329,7 @@ func (x *exchange) answer(accepted, failed int, why error) {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		if s.item < 0 {
+		if s.item == notStored {
 			out = append(out, "null"...)
 		} else {
 			out = append(out, x.ids[s.from:s.to]...)
@@ -322,9 +339,16 @@ func (x *exchange) answer(accepted, failed int, why error) {
 	if status == http.StatusMultiStatus {
 		out = append(x.appendErrors(out), ',')
 	}
-	if x.batch.Spooled() {
+	if len(x.aside) > 0 {
+		out = append(out, `"quarantined":`...)
+		out = append(strconv.AppendInt(out, int64(len(x.aside)), 10), ',')
+	}
+	switch {
+	case accepted == 0:
+		out = append(out, `"ack":"quarantine"}`...)
+	case x.batch.Spooled():
 		out = append(out, `"ack":"spool"}`...)
-	} else {
+	default:
 		out = append(out, `"ack":"stream"}`...)
 	}
 	x.out = out
@@ -354,7 +378,7 @@ func (x *exchange) listFailed() {
 			x.rejects = append(x.rejects, reject{
 				index: i, code: codeUnavailable.String(), detail: "the event could not be stored; send it again",
 			})
-			s.item = -1
+			s.item = notStored
 		}
 	}
 	slices.SortFunc(x.rejects, func(a, b reject) int { return a.index - b.index })
@@ -396,6 +420,9 @@ func (x *exchange) appendErrors(dst []byte) []byte {
 		dst = event.AppendString(dst, r.code)
 		dst = append(dst, `,"detail":`...)
 		dst = event.AppendString(dst, r.detail)
+		if r.broken != nil {
+			dst = appendViolation(dst, r)
+		}
 		dst = append(dst, '}')
 	}
 	return append(dst, ']')

@@ -15,6 +15,7 @@ import (
 	"github.com/eventsluice/sluice/internal/edge/protocol"
 	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/event"
+	"github.com/eventsluice/sluice/internal/schema"
 	"github.com/eventsluice/sluice/internal/stream"
 )
 
@@ -73,7 +74,11 @@ type exchange struct {
 	slots    []slot
 	ids      []byte
 	rejects  []reject
-	out      []byte
+	// aside are events that a schema puts into the quarantine, as a success to
+	// their sender; report is what the schema of an event found, see schema.go.
+	aside  []reject
+	report schema.Report
+	out    []byte
 
 	// What the routes of the SDKs use, see sdk.go.
 	request  protocol.Request
@@ -92,9 +97,15 @@ func newExchange(e *Edge) *exchange {
 
 // slot is one event of the request, in the order in which it was sent.
 type slot struct {
-	item     int // its index in the batch, or -1
+	item     int // its index in the batch, or notStored, or putAside
 	from, to int // its id in exchange.ids, in quotes
 }
+
+// What slot.item is of an event that is not in the batch.
+const (
+	notStored = -1 - iota // refused
+	putAside              // durable in the quarantine, or on its way there
+)
 
 // keepBytes is the most memory of one buffer that an exchange keeps for the
 // next request: room for the usual batch of an SDK, and a large one does not
@@ -210,7 +221,9 @@ func (x *exchange) reset() {
 	}
 	x.batch.Reset()
 	clear(x.rejects)
-	x.slots, x.rejects = x.slots[:0], x.rejects[:0]
+	clear(x.aside)
+	x.slots, x.rejects, x.aside = x.slots[:0], x.rejects[:0], x.aside[:0]
+	x.report.Entry = nil
 	for _, buf := range []*[]byte{&x.wire, &x.body, &x.ids, &x.out} {
 		if cap(*buf) > keepBytes {
 			*buf = nil

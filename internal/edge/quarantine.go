@@ -14,6 +14,7 @@ import (
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/ledger"
+	"github.com/eventsluice/sluice/internal/schema"
 	"github.com/eventsluice/sluice/internal/stream"
 )
 
@@ -26,12 +27,16 @@ const keptOfLarge = 64 << 10
 // keepRejects writes the rejected events of the request to the quarantine, and
 // reports whether they are there.
 func (x *exchange) keepRejects() bool {
-	if len(x.rejects) == 0 {
+	return x.keep(x.rejects)
+}
+
+func (x *exchange) keep(rejects []reject) bool {
+	if len(rejects) == 0 {
 		return true
 	}
-	letters := make([]deadletter.Letter, len(x.rejects))
-	for i := range x.rejects {
-		letters[i] = x.letter(&x.rejects[i])
+	letters := make([]deadletter.Letter, len(rejects))
+	for i := range rejects {
+		letters[i] = x.letter(&rejects[i])
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), x.edge.cfg.StoreTimeout)
 	defer cancel()
@@ -55,6 +60,10 @@ func (x *exchange) letter(r *reject) deadletter.Letter {
 		Class: r.reason.String(), Code: r.code, Message: strings.TrimPrefix(r.pointer+": "+r.detail, ": "),
 		Request: x.req.Method + " " + x.req.URL.Path, // the form of the event follows from it
 	}
+	if r.broken != nil {
+		l.Message, l.Event, l.Kept = r.message, r.raw, r.broken.Mode == schema.Quarantine
+		return l
+	}
 	if r.stored {
 		l.Request = ""
 	}
@@ -73,8 +82,8 @@ func (x *exchange) letter(r *reject) deadletter.Letter {
 	return l
 }
 
-// Readmit validates quarantined events again, by the limits and keys of now,
-// and puts the good ones on the stream. It returns one error per letter: nil
+// Readmit validates quarantined events again, by the limits, keys and schemas of
+// now, and puts the good ones on the stream. It returns one error per letter: nil
 // means that its event is durable there, a fault.Invalid, TooLarge or
 // Forbidden that it is refused still, anything else that it may be tried again.
 //
@@ -124,6 +133,14 @@ func (e *Edge) revalidate(l *deadletter.Letter) (event.Event, error) {
 	}
 	var ev event.Event
 	var invalid *event.Invalid
+	if l.Request == "" || l.Class == ledger.Schema.String() {
+		// The event as it would be on the stream.
+		ev, err := event.ParseStored(raw)
+		if err != nil {
+			return ev, fault.New(fault.Invalid, "%s", protocol.AsInvalid(err).Error())
+		}
+		return ev, e.recheck(&ev)
+	}
 	received := string(protocol.AppendTime(nil, l.FirstSeen))
 	_, path, _ := strings.Cut(l.Request, " ")
 	path = strings.TrimSuffix(path, "/")
@@ -160,7 +177,7 @@ func (e *Edge) revalidate(l *deadletter.Letter) (event.Event, error) {
 		ev.Timestamp = received
 	}
 	ev.ReceivedAt, ev.Source = received, l.Source
-	return ev, nil
+	return ev, e.recheck(&ev)
 }
 
 func (e *Edge) allowedBySource(source, name string) bool {

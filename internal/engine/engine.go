@@ -27,6 +27,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -313,7 +314,8 @@ func (e *Engine) release() error {
 func (e *Engine) Events() *Events { return e.events }
 
 // Quarantine returns the queue of rejected events. It is bounded in bytes: the
-// oldest letters are discarded, and counted by its Discarded.
+// oldest letters are discarded, and counted by its Discarded, but for those that
+// are to be kept. With no room left beside these, Put fails.
 func (e *Engine) Quarantine() *Queue { return e.quarantine }
 
 // ensureStream makes a stream be there as configured.
@@ -328,8 +330,8 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 		have := s.CachedInfo().Config
 		next := have
 		next.MaxBytes, next.MaxMsgSize = want.MaxBytes, want.MaxMsgSize
-		next.Duplicates = want.Duplicates
-		if next.MaxBytes != have.MaxBytes || next.MaxMsgSize != have.MaxMsgSize || next.Duplicates != have.Duplicates {
+		next.Duplicates, next.Subjects = want.Duplicates, want.Subjects
+		if !slices.Equal(next.Subjects, have.Subjects) || next.MaxBytes != have.MaxBytes || next.MaxMsgSize != have.MaxMsgSize || next.Duplicates != have.Duplicates {
 			s, err = js.UpdateStream(ctx, next)
 		}
 	}

@@ -49,6 +49,11 @@ const (
 
 // Queue is a queue of letters: a stream with one subject per letter, so that a
 // letter put again replaces the one of its ID.
+//
+// The quarantine has letters of two kinds, told apart by their subjects:
+//
+//	sluice.letters.quarantine.ID       the oldest make room when it is full
+//	sluice.letters.quarantine.kept.ID  Letter.Kept: stay until they are deleted
 type Queue struct {
 	engine *Engine
 	kind   queueKind
@@ -59,6 +64,9 @@ type Queue struct {
 	maxBytes     int64
 
 	discarded atomic.Uint64
+	// cleared is the sequence number before which no letter is left that could
+	// make room, as far as this process knows.
+	cleared atomic.Uint64
 
 	mu     sync.Mutex
 	stream jetstream.Stream // nil as long as it is not known to exist
@@ -94,6 +102,9 @@ func (q *Queue) config() jetstream.StreamConfig {
 		Duplicates:         time.Second, // no message here has an id
 		AllowAtomicPublish: true,
 	}
+	if q.kind == quarantineQueue {
+		cfg.Subjects = append(cfg.Subjects, q.prefix+keptToken+"*")
+	}
 	if q.destination != "" {
 		cfg.Metadata = map[string]string{destinationMetadata: q.destination}
 	}
@@ -123,6 +134,17 @@ func (q *Queue) open(ctx context.Context, create bool) (jetstream.Stream, error)
 }
 
 func (q *Queue) subject(id string) string { return q.prefix + token(id) }
+
+// keptToken stands in the subject of a letter that is kept.
+const keptToken = "kept."
+
+// subjects returns those that a letter with an ID may have.
+func (q *Queue) subjects(id string) []string {
+	if q.kind == quarantineQueue {
+		return []string{q.subject(id), q.prefix + keptToken + token(id)}
+	}
+	return []string{q.subject(id)}
+}
 
 // fails names the queue and what was being done.
 func (q *Queue) fails(doing string, err error) error {
@@ -182,7 +204,11 @@ func (q *Queue) encode(letters []deadletter.Letter) ([]message, error) {
 			return nil, fault.New(fault.TooLarge, "letter %s takes %d bytes, over the limit of %d",
 				letters[i].ID, len(data), q.engine.cfg.MaxMessageBytes)
 		}
-		m := message{subject: q.subject(letters[i].ID), data: data}
+		subjects := q.subjects(letters[i].ID)
+		m := message{subject: subjects[0], data: data}
+		if letters[i].Kept {
+			m.subject = subjects[len(subjects)-1]
+		}
 		if at, twice := index[letters[i].ID]; twice {
 			messages[at] = m
 			continue
@@ -272,8 +298,8 @@ func (q *Queue) publish(ctx context.Context, batch []message) error {
 	return err
 }
 
-// discard makes room in the quarantine: the oldest letters go, an eighth of
-// the budget at once or what is needed.
+// discard makes room in the quarantine: the oldest letters that are not to be
+// kept go, about an eighth of the budget at once or what is needed.
 func (q *Queue) discard(ctx context.Context, size int) error {
 	s, err := q.open(ctx, true)
 	if err != nil {
@@ -283,24 +309,33 @@ func (q *Queue) discard(ctx context.Context, size int) error {
 	if err != nil {
 		return err
 	}
-	if info.State.Msgs == 0 {
+	before := info.State
+	if before.Msgs == 0 {
 		return fault.New(fault.TooLarge, "the letters take more than the whole budget of the quarantine")
 	}
-	perLetter := max(info.State.Bytes/info.State.Msgs, 1)
+	perLetter := max(before.Bytes/before.Msgs, 1)
 	room := max(uint64(q.maxBytes)/8, 2*uint64(size))
-	keep := info.State.Msgs - min(info.State.Msgs, room/perLetter+1)
-	if keep == 0 {
-		err = s.Purge(ctx)
-	} else {
-		err = s.Purge(ctx, jetstream.WithPurgeKeep(keep))
+	from := max(q.cleared.Load(), before.FirstSeq)
+	// Sequence numbers of letters that are gone already, or are kept, make no
+	// room: go on until there is some.
+	for from <= before.LastSeq {
+		from = min(from+room/perLetter+1, before.LastSeq+1)
+		if err = s.Purge(ctx, jetstream.WithPurgeSubject(q.prefix+"*"), jetstream.WithPurgeSequence(from)); err != nil {
+			return err
+		}
+		q.cleared.Store(from)
+		if info, err = s.Info(ctx); err != nil {
+			return err
+		}
+		if info.State.Bytes+uint64(size) <= before.Bytes {
+			letters := before.Msgs - min(before.Msgs, info.State.Msgs)
+			q.discarded.Add(letters)
+			q.engine.log.Warn("the quarantine is full: its oldest letters were discarded",
+				slog.Uint64("letters", letters), slog.Int64("budget_bytes", q.maxBytes))
+			return nil
+		}
 	}
-	if err != nil {
-		return err
-	}
-	q.discarded.Add(info.State.Msgs - keep)
-	q.engine.log.Warn("the quarantine is full: its oldest letters were discarded",
-		slog.Uint64("letters", info.State.Msgs-keep), slog.Int64("budget_bytes", q.maxBytes))
-	return nil
+	return fault.New(fault.Unavailable, "the quarantine is full of events that schemas have put aside: replay or purge them")
 }
 
 // Discarded returns how many letters were pushed out by newer ones since Open.
@@ -337,14 +372,17 @@ func (q *Queue) Get(ctx context.Context, id string) (l deadletter.Letter, err er
 	if s == nil {
 		return l, fault.New(fault.NotFound, "no letter %s", id)
 	}
-	m, err := s.GetLastMsgForSubject(ctx, q.subject(id))
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return l, fault.New(fault.NotFound, "no letter %s", id)
+	for _, subject := range q.subjects(id) {
+		m, err := s.GetLastMsgForSubject(ctx, subject)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return l, q.fails("get", err)
+		}
+		return l, q.failsIf("get", json.Unmarshal(m.Data, &l))
 	}
-	if err != nil {
-		return l, q.fails("get", err)
-	}
-	return l, q.failsIf("get", json.Unmarshal(m.Data, &l))
+	return l, fault.New(fault.NotFound, "no letter %s", id)
 }
 
 // Delete implements deadletter.Queue.
@@ -360,7 +398,12 @@ func (q *Queue) Delete(ctx context.Context, ids []string) error {
 	group.SetLimit(deletesAtOnce)
 	for _, id := range ids {
 		group.Go(func() error {
-			return s.Purge(ctx, jetstream.WithPurgeSubject(q.subject(id)))
+			for _, subject := range q.subjects(id) {
+				if err := s.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	}
 	return q.failsIf("delete", group.Wait())

@@ -256,6 +256,65 @@ func TestTheQuarantineDiscardsItsOldestLettersAndCountsThem(t *testing.T) {
 	}
 }
 
+func TestLettersThatAreKeptAreNeverPushedOutOfTheQuarantine(t *testing.T) {
+	t.Parallel()
+	cfg := small(t.TempDir())
+	cfg.MaxQuarantineBytes = 64 << 10
+	e := open(t, cfg)
+	q := e.Quarantine()
+	put := func(id string, kept bool) error {
+		return q.Put(t.Context(), []deadletter.Letter{{ID: id, Class: "schema", Raw: make([]byte, 2<<10), Kept: kept}})
+	}
+	var kept []string
+	for i := range 60 { // kept ones stand between others from the start
+		id := fmt.Sprintf("l%d", i)
+		if err := put(id, i%10 == 0); err != nil {
+			t.Fatalf("letter %d: %v", i, err)
+		}
+		if i%10 == 0 {
+			kept = append(kept, id)
+		}
+	}
+	left := ids(t, q)
+	for _, id := range kept {
+		if l, err := q.Get(t.Context(), id); err != nil || !l.Kept || !slices.Contains(left, id) {
+			t.Errorf("%s was to be kept: %v", id, err)
+		}
+	}
+	if uint64(len(left))+q.Discarded() != 60 || q.Discarded() == 0 {
+		t.Errorf("%d letters left and %d discarded, want 60 together", len(left), q.Discarded())
+	}
+	// With nothing left that could make room, neither kind is taken.
+	var err error
+	for i := 0; i < 60 && err == nil; i++ {
+		id := fmt.Sprintf("k%d", i)
+		if err = put(id, true); err == nil {
+			kept = append(kept, id)
+		}
+	}
+	if fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("Put of a letter to keep into a full quarantine: %v, want unavailable", err)
+	}
+	if err := put("other", false); fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("Put of another into a full quarantine: %v, want unavailable", err)
+	}
+	if left := ids(t, q); !slices.Equal(left, kept) {
+		t.Errorf("left are %v, want %v", left, kept)
+	}
+	shut(t, e)
+	e = open(t, cfg)
+	q = e.Quarantine()
+	if err := q.Delete(t.Context(), kept[:3]); err != nil {
+		t.Fatal(err)
+	}
+	if err := put("again", true); err != nil {
+		t.Errorf("Put after room was made: %v", err)
+	}
+	if _, err := q.Get(t.Context(), kept[0]); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("Get of a letter that was deleted: %v", err)
+	}
+}
+
 func TestAFullQueueRefusesLetters(t *testing.T) {
 	t.Parallel()
 	cfg := small(t.TempDir())

@@ -20,12 +20,16 @@ const (
 	Overloaded
 	// Unavailable: the stream did not take it; the sender was told so.
 	Unavailable
+	// Schema: the event is not what its schema says; kept in the quarantine. If
+	// the schema's mode is quarantine, its sender was told that it is safe.
+	Schema
 	reasons
 )
 
 var reasonNames = [reasons]string{
 	Invalid: "invalid", TooLarge: "too_large", Forbidden: "forbidden",
 	RateLimited: "rate_limited", Overloaded: "overloaded", Unavailable: "unavailable",
+	Schema: "schema",
 }
 
 func (r Reason) String() string { return reasonNames[r] }

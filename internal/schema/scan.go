@@ -185,12 +185,16 @@ func quoted(value []byte) string {
 }
 
 // clip returns at most n bytes, cut between characters.
-func clip(b []byte, n int) []byte {
-	if len(b) <= n {
-		return b
+func clip(b []byte, n int) []byte { return b[:clipped(b, n)] }
+
+// clipped returns how many bytes of a text are left if it is cut between
+// characters to at most n.
+func clipped[T string | []byte](s T, n int) int {
+	if len(s) <= n {
+		return len(s)
 	}
-	for n > 0 && !utf8.RuneStart(b[n]) {
+	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}
-	return b[:n]
+	return n
 }

@@ -135,10 +135,16 @@ func (s *Set) Entries() []*Entry { return s.entries }
 // breaks the rule "version" of the newest schema of its name. An event without
 // a version is checked against the schema without one, else the newest.
 func (s *Set) Check(ev *event.Event, r *Report) *Entry {
+	broken, _ := s.check(ev, r)
+	return broken
+}
+
+// check is Check; found is false if the event has no schema.
+func (s *Set) check(ev *event.Event, r *Report) (broken *Entry, found bool) {
 	r.Violations = r.Violations[:0]
 	contract, ok := s.byName[ev.Name]
 	if !ok {
-		return nil
+		return nil, false
 	}
 	entry := contract.unversioned
 	version, pointer, at := versionOf(ev.Context)
@@ -147,7 +153,7 @@ func (s *Set) Check(ev *event.Event, r *Report) *Entry {
 			r.Violations = append(r.Violations, Violation{
 				Pointer: pointer, Group: pointer, Rule: "version", Expected: contract.known, Got: short(ev.Context, at),
 			})
-			return contract.unknown
+			return contract.unknown, true
 		}
 	}
 	data := []byte(ev.Data)
@@ -155,9 +161,9 @@ func (s *Set) Check(ev *event.Event, r *Report) *Entry {
 		data = noData
 	}
 	if entry.Check(data, r) {
-		return nil
+		return nil, true
 	}
-	return entry
+	return entry, true
 }
 
 var noData = []byte("{}")

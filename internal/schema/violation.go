@@ -56,6 +56,8 @@ const dataPointer = "/data"
 type Report struct {
 	// Violations are those found, the first MostViolations of them.
 	Violations []Violation
+	// Entry is the schema that is broken, after Contracts.Check.
+	Entry *Entry
 
 	checker checker
 	library library
