@@ -312,6 +312,9 @@ func (c *compiler) libraryFaults(err error) {
 	said := map[string]bool{}
 	leaves(invalid, c.root, func(v Violation) {
 		at := v.PointerIn("")
+		if v.Rule == "anyOf" && strings.HasSuffix(at, "/type") {
+			v.Expected = "null, boolean, object, array, number, integer, string, or an array of some of these"
+		}
 		text := "expected " + v.Expected + ", got " + v.Got
 		if !said[at+text] {
 			said[at+text] = true

@@ -208,7 +208,7 @@ func versionOf(context []byte) (version, pointer string, i int) {
 			protocols = value
 		}
 	}
-	if says(context, own) {
+	if isSaid(context, own) {
 		return versionAt(context, own), "/context/schema_version", own
 	}
 	if protocols < 0 || kindAt(context, protocols) != object {
@@ -220,14 +220,14 @@ func versionOf(context []byte) (version, pointer string, i int) {
 			own = value
 		}
 	}
-	if says(context, own) {
+	if isSaid(context, own) {
 		return versionAt(context, own), "/context/protocols/event_version", own
 	}
 	return "", "", 0
 }
 
-// says reports whether something stands at i: neither null nor an empty string.
-func says(b []byte, i int) bool {
+// isSaid reports whether something stands at i: neither null nor an empty string.
+func isSaid(b []byte, i int) bool {
 	return i >= 0 && kindAt(b, i) != null && !(at(b, i) == '"' && at(b, i+1) == '"')
 }
 
