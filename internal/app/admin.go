@@ -33,6 +33,7 @@ func (p *program) adminHandler(metrics http.Handler) http.Handler {
 	mux.HandleFunc("GET /api/events", p.recentEvents)
 	mux.HandleFunc("GET /api/events/tail", p.tailEvents)
 	mux.HandleFunc("GET /api/events/{id}", p.traceEvent)
+	mux.HandleFunc("GET /api/violations", p.violations)
 	p.handleLetters(mux)
 	p.handleSpool(mux)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
@@ -88,6 +89,7 @@ func (p *program) documentStatus() map[string]document.Status {
 		"keys":         p.keys.Status(),
 		"rules":        p.rules.Status(),
 		"destinations": p.destinations.Status(),
+		"schemas":      p.schemas.Status(),
 	}
 }
 

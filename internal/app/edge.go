@@ -9,6 +9,7 @@ import (
 	"github.com/eventsluice/sluice/internal/edge"
 	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/event"
+	"github.com/eventsluice/sluice/internal/schema"
 )
 
 // readyTimeout bounds a look at the stream for /readyz.
@@ -26,6 +27,7 @@ func (p *program) edgeConfig() edge.Config {
 		StoreTimeout:   s.RequestTimeout,
 		AddressRate:    source.Rate{PerSecond: s.AddressRate},
 		TrustedProxies: s.TrustedProxies,
+		Contracts:      p.contracts,
 		Ready:          p.notReady,
 		Tracer:         p.tele.Tracer,
 		Log:            p.log,
@@ -48,6 +50,8 @@ func (p *program) edgeMetrics(g *gauges) func(metric.Observer) {
 	issuerFailing := g.gauge("sluice.gateway.issuer_failing", "1 while the public keys of a token issuer cannot be fetched, by the address of its JWKS.")
 	inFlight := g.gauge("sluice.gateway.in_flight_bytes", "Memory of the requests that are being worked on.")
 	unkept := g.counter("sluice.quarantine.failed", "Rejected events that the quarantine could not take.")
+	checked := g.counter("sluice.schema.checked", "Events that have a schema.")
+	violated := g.counter("sluice.schema.violations", "Events that were not what their schema says, by its mode.")
 	discarded := g.counter("sluice.quarantine.discarded", "Rejected events pushed out of the quarantine by newer ones.")
 	return func(o metric.Observer) {
 		s := p.edge.Stats()
@@ -71,6 +75,11 @@ func (p *program) edgeMetrics(g *gauges) func(metric.Observer) {
 		o.ObserveInt64(decoded, int64(s.BytesDecoded))
 		o.ObserveInt64(inFlight, s.InFlight)
 		o.ObserveInt64(unkept, int64(s.QuarantineFailed))
+		contracts := p.contracts.Stats()
+		o.ObserveInt64(checked, int64(contracts.Checked))
+		for mode, n := range contracts.Violated {
+			o.ObserveInt64(violated, int64(n), labels("mode", schema.Mode(mode).String()))
+		}
 		o.ObserveInt64(discarded, int64(p.engine.Quarantine().Discarded()))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/edge/source"
+	"github.com/eventsluice/sluice/internal/schema"
 )
 
 // The names of what a first run leaves in the data folder, besides the
@@ -53,7 +54,7 @@ func prepare(s Settings) (firstRun, error) {
 	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
 		return made, fmt.Errorf("SLUICE_DATA_DIR=%q: %w", s.DataDir, err)
 	}
-	for name, content := range map[string]string{s.Rules: firstRules, s.Destinations: firstDestinations} {
+	for name, content := range map[string]string{s.Rules: firstRules, s.Destinations: firstDestinations, s.Schemas: schema.Empty} {
 		if err := createDocument(name, content, s.DataDir); err != nil {
 			return made, err
 		}

@@ -40,6 +40,7 @@ type Settings struct {
 	Keys         string
 	Rules        string
 	Destinations string
+	Schemas      string
 
 	// Simulate names the vendors that Up simulates, see package simulator.
 	Simulate []string
@@ -91,6 +92,7 @@ func (s *Settings) Bind(flags *pflag.FlagSet) {
 	bind(documentPath(&s.Keys), "", "keys", "path|s3://…", "keys document (default <data-dir>/keys.json)")
 	bind(documentPath(&s.Rules), "", "rules", "path|s3://…", "rules document (default <data-dir>/rules.json)")
 	bind(documentPath(&s.Destinations), "", "destinations", "path|s3://…", "destinations document (default <data-dir>/destinations.json)")
+	bind(documentPath(&s.Schemas), "", "schemas", "path|s3://…", "schemas document, the contracts that events are held to (default <data-dir>/schemas.json)")
 	bind(anyOf(&s.Simulate, simulator.Kinds()...), "", "simulate", "vendor,…", "with up: simulate vendors on this machine, and deliver every event to them: "+strings.Join(simulator.Kinds(), ", "))
 	bind(path(&s.TLSCert), "", "tls-cert", "path", "certificate chain in PEM; with it the gateway speaks TLS")
 	bind(path(&s.TLSKey), "", "tls-key", "path", "private key in PEM")
@@ -165,7 +167,7 @@ func (s *Settings) check() []error {
 	for _, d := range []struct {
 		path *string
 		name string
-	}{{&s.Keys, "keys.json"}, {&s.Rules, "rules.json"}, {&s.Destinations, "destinations.json"}} {
+	}{{&s.Keys, "keys.json"}, {&s.Rules, "rules.json"}, {&s.Destinations, "destinations.json"}, {&s.Schemas, "schemas.json"}} {
 		if *d.path == "" {
 			*d.path = filepath.Join(s.DataDir, d.name)
 		}

@@ -26,6 +26,7 @@ import (
 	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/ledger"
 	"github.com/eventsluice/sluice/internal/router"
+	"github.com/eventsluice/sluice/internal/schema"
 	"github.com/eventsluice/sluice/internal/stream/producer"
 	"github.com/eventsluice/sluice/internal/telemetry"
 )
@@ -83,6 +84,9 @@ type program struct {
 	keys         *document.Live[*source.Keys]
 	rules        *document.Live[*router.Table]
 	destinations *document.Live[[]Destination]
+	schemas      *document.Live[*schema.Set]
+	contracts    *schema.Contracts
+	tally        *schema.Tally
 }
 
 func serve(ctx context.Context, s Settings, deliver bool, out, errs io.Writer) (err error) {
@@ -161,6 +165,11 @@ func (p *program) open(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
+	if p.schemas, err = openDocument(ctx, p, s.Schemas, schema.Parse); err != nil {
+		return err
+	}
+	p.loadViolations()
+	p.contracts = schema.NewContracts(p.schemas.Get, p.tally)
 
 	balance, err := p.loadBalance()
 	if err != nil {
@@ -273,6 +282,7 @@ func (p *program) run(ctx context.Context, made firstRun, out io.Writer) error {
 func (p *program) watchDocuments(ctx context.Context) error {
 	watchers := []func() error{
 		func() error { return p.keys.Run(ctx, interval(p.settings.Keys), nil) },
+		func() error { return p.schemas.Run(ctx, interval(p.settings.Schemas), nil) },
 		func() error { return p.rules.Run(ctx, interval(p.settings.Rules), nil) },
 		func() error {
 			return p.destinations.Run(ctx, interval(p.settings.Destinations), func(destinations []Destination) {
@@ -296,19 +306,26 @@ func (p *program) watchDocuments(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-// keepHouse discards what is settled and keeps the opening balance, until ctx
-// is done; the balance once more at the end.
+// keepHouse discards what is settled and keeps the opening balance and the
+// violations of schemas, until ctx is done; these once more at the end.
 func (p *program) keepHouse(ctx context.Context) error {
 	ticker := time.NewTicker(trimInterval)
 	defer ticker.Stop()
+	kept := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
-			return p.saveBalance()
+			return errors.Join(p.saveBalance(), p.saveViolations())
 		case <-ticker.C:
 		}
 		if err := p.saveBalance(); err != nil {
 			p.log.Warn("opening balance of the ledger not kept", "error", err)
+		}
+		if time.Since(kept) >= violationsInterval {
+			kept = time.Now()
+			if err := p.saveViolations(); err != nil {
+				p.log.Warn("violations of schemas not kept", "error", err)
+			}
 		}
 		if !p.deliver { // others read what is stored
 			continue

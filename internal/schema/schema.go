@@ -123,6 +123,9 @@ func (s *Set) finish() {
 // Len returns how many schemas there are.
 func (s *Set) Len() int { return len(s.entries) }
 
+// Has reports whether there is a schema for events of a name.
+func (s *Set) Has(name string) bool { return s.byName[name] != nil }
+
 // Entries returns the schemas in the order of the document.
 func (s *Set) Entries() []*Entry { return s.entries }
 
