@@ -62,18 +62,17 @@ func Rotate(document []byte, id, hash string, overlap time.Duration, now time.Ti
 			older = append(older, p)
 		}
 	}
-	changed := document
+	changed := at.set(document, "sha256", []byte(`"`+hash+`"`), "")
 	if len(older)+len(key.Previous) > 0 {
 		list, err := json.Marshal(older)
 		if err != nil {
 			return nil, err
 		}
-		changed = at.set(changed, "previous", list, "sha256")
 		if _, at, err = find(changed, id); err != nil {
-			return nil, fmt.Errorf("after the change: %w", err)
+			return nil, fmt.Errorf("with the new value: %w", err)
 		}
+		changed = at.set(changed, "previous", list, "sha256")
 	}
-	changed = at.set(changed, "sha256", []byte(`"`+hash+`"`), "")
 	return changed, check(changed, id, func(k *Key) bool {
 		return k.SHA256 == strings.ToLower(hash) && len(k.Previous) == len(older)
 	})

@@ -385,6 +385,27 @@ func BenchmarkFindAmong10000(b *testing.B) {
 	}
 }
 
+func BenchmarkFindOlderValueAmong10000(b *testing.B) {
+	var d strings.Builder
+	var key string
+	for i := range 10000 {
+		key = fmt.Sprintf("wk_%043d", i)
+		fmt.Fprintf(&d, `,{"id":"k%d","kind":"write","sha256":%q,"previous":[{"sha256":%q,"expires_at":"2999-01-01T00:00:00Z"}]}`, i, Hash("new"+key), Hash(key))
+	}
+	document := `{"keys":[` + d.String()[1:] + `]}`
+	keys := mustParse(b, nil, "%s", document)
+	presented := []byte(key)
+	if k := keys.Find(presented); k == nil || !k.Replaced() || len(keys.byHash) != 20000 {
+		b.Fatalf("%+v of %d values", k, len(keys.byHash))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if keys.Find(presented) == nil {
+			b.Fatal("not found")
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	document, _ := table(2)
 	f.Add([]byte(document))

@@ -34,6 +34,15 @@ const (
 	defaultUserClaim = "sub"
 )
 
+// claims are those that a token is judged by. Source: RFC 7519, section 4.1.
+type claims struct {
+	Issuer    string           `json:"iss"`
+	Audience  jwt.Audience     `json:"aud"`
+	Expiry    *jwt.NumericDate `json:"exp"`
+	NotBefore *jwt.NumericDate `json:"nbf"`
+	IssuedAt  *jwt.NumericDate `json:"iat"`
+}
+
 // tokens verifies the tokens of the keys of kind token.
 type tokens struct {
 	issuers map[string][]*Key // in the order of the document
@@ -107,14 +116,14 @@ func (t *tokens) verify(token string, now time.Time) (*verified, *Refusal) {
 		}
 		return nil, invalid("the token is not a signed JWT")
 	}
-	var claims jwt.Claims
+	var c claims
 	var all map[string]json.RawMessage
-	if parsed.UnsafeClaimsWithoutVerification(&claims, &all) != nil {
+	if parsed.UnsafeClaimsWithoutVerification(&c, &all) != nil {
 		return nil, invalid("the claims of the token cannot be read")
 	}
 	// From here on the claims are believed only to choose the keys that verify
 	// them; what is wrong with them is said when they are known to be true.
-	key := t.keyFor(&claims, now)
+	key := t.keyFor(&c, now)
 	if key == nil {
 		return nil, invalid("no key is for the issuer and the audience of the token")
 	}
@@ -125,14 +134,14 @@ func (t *tokens) verify(token string, now time.Time) (*verified, *Refusal) {
 	if refusal != nil {
 		return nil, refusal
 	}
-	return key.accept(&claims, all, used, now)
+	return key.accept(&c, all, used, now)
 }
 
 // keyFor returns the first key of the issuer and one of the audiences, one that
 // is active before one that is not.
-func (t *tokens) keyFor(claims *jwt.Claims, now time.Time) (found *Key) {
-	for _, k := range t.issuers[claims.Issuer] {
-		if !slices.ContainsFunc(k.Audience, claims.Audience.Contains) {
+func (t *tokens) keyFor(c *claims, now time.Time) (found *Key) {
+	for _, k := range t.issuers[c.Issuer] {
+		if !slices.ContainsFunc(k.Audience, c.Audience.Contains) {
 			continue
 		}
 		if k.State(now) == Active {
@@ -146,17 +155,17 @@ func (t *tokens) keyFor(claims *jwt.Claims, now time.Time) (found *Key) {
 }
 
 // accept judges claims that are known to be the issuer's.
-func (k *Key) accept(claims *jwt.Claims, all map[string]json.RawMessage, used *jwks, now time.Time) (*verified, *Refusal) {
-	if claims.Expiry == nil {
+func (k *Key) accept(c *claims, all map[string]json.RawMessage, used *jwks, now time.Time) (*verified, *Refusal) {
+	if c.Expiry == nil {
 		return nil, invalid("the token has no exp: it must expire")
 	}
-	until := claims.Expiry.Time().Add(leeway)
+	until := c.Expiry.Time().Add(leeway)
 	switch {
 	case !now.Before(until):
 		return nil, &Refusal{Reason: ExpiredToken, Detail: "the token has expired"}
-	case claims.NotBefore != nil && now.Add(leeway).Before(claims.NotBefore.Time()):
+	case c.NotBefore != nil && now.Add(leeway).Before(c.NotBefore.Time()):
 		return nil, invalid("the token is not valid yet (nbf)")
-	case claims.IssuedAt != nil && now.Add(leeway).Before(claims.IssuedAt.Time()):
+	case c.IssuedAt != nil && now.Add(leeway).Before(c.IssuedAt.Time()):
 		return nil, invalid("the token was issued in the future (iat)")
 	}
 	name := k.UserClaim
