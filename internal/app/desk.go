@@ -131,7 +131,7 @@ func (d quarantineDesk) Get(ctx context.Context, _, id string) (deadletter.Lette
 }
 
 // Replay validates the events again and puts the good ones on the stream; the
-// others stay.
+// others are refused, and stay.
 func (d quarantineDesk) Replay(ctx context.Context, _ string, o deadletter.Order, report func(deadletter.Progress)) (deadletter.Progress, error) {
 	if d.readmit == nil {
 		return deadletter.Progress{}, errIdle
@@ -139,12 +139,25 @@ func (d quarantineDesk) Replay(ctx context.Context, _ string, o deadletter.Order
 	if o.To == deadletter.ToDestination || o.To.IsARN() {
 		return deadletter.Progress{}, fault.New(fault.Invalid, "a rejected event has no destination: it is replayed to the stream")
 	}
-	return deadletter.Walk(ctx, d.queue, o, report, func(ctx context.Context, letters []deadletter.Letter) (int, error) {
+	var refused int
+	var reason string
+	told := func(p deadletter.Progress) deadletter.Progress {
+		p.Refused, p.Reason = refused, reason
+		return p
+	}
+	p, err := deadletter.Walk(ctx, d.queue, o, func(p deadletter.Progress) {
+		if report != nil {
+			report(told(p))
+		}
+	}, func(ctx context.Context, letters []deadletter.Letter) (int, error) {
 		var admitted []string
 		var failed error
 		for i, err := range d.readmit(ctx, letters) {
 			switch fault.KindOf(err) {
-			case fault.Invalid, fault.TooLarge, fault.Forbidden: // it stays
+			case fault.Invalid, fault.TooLarge, fault.Forbidden:
+				if refused++; reason == "" {
+					reason = fmt.Sprintf("letter %s: %v", letters[i].ID, err)
+				}
 			default:
 				if err != nil {
 					failed = fmt.Errorf("letter %s: %w", letters[i].ID, err)
@@ -160,6 +173,7 @@ func (d quarantineDesk) Replay(ctx context.Context, _ string, o deadletter.Order
 		}
 		return len(admitted), failed
 	})
+	return told(p), err
 }
 
 func (d quarantineDesk) Purge(ctx context.Context, _ string, o deadletter.Order, report func(deadletter.Progress)) (deadletter.Progress, error) {

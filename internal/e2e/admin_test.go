@@ -207,8 +207,8 @@ func TestQuarantinedEventsAreReplayedAfterAFix(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.until("the new keys to be in force", func() bool { return loaded().After(before) })
-	if said := p.must("quarantine", "replay"); !strings.Contains(said, "1 replayed") {
-		t.Errorf("it said %q", said)
+	if said, why, status := p.run("quarantine", "replay"); status != 1 || !strings.Contains(said, "1 replayed") || !strings.Contains(why, "1 letters stay where they are") || !strings.Contains(why, "required at /name") {
+		t.Errorf("status %d, it said %q and %q", status, said, why)
 	}
 	p.settle()
 	var ids []string
