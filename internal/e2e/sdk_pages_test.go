@@ -121,6 +121,28 @@ func (s sdkPage) run(t *testing.T, calls []call, runs []*sdkRun) {
 	}
 }
 
+// rawSenders are the ways of browser/raw.mjs to send without an SDK.
+var rawSenders = []string{
+	"fetch JSON", "fetch with Authorization", "fetch with credentials", "fetch keepalive", "fetch no-cors", "fetch gzip", "XHR",
+	"beacon string", "beacon Blob text", "beacon Blob JSON", "pixel", "form",
+}
+
+// testRawSenders sends one event in each of the ways, from one page.
+func testRawSenders(t *testing.T, g *sdkGateway, p *pages, c *chromium) {
+	tb := c.visitor(t).open(p.origin + p.bundle(t, "raw", nil))
+	for _, how := range rawSenders {
+		t.Run(how, func(t *testing.T) {
+			r := g.newRun(t, true)
+			calls := numbered([]call{{Call: "track", UserID: "ü-1", Event: how, Properties: map[string]any{"emoji": "👩‍👩‍👧‍👦"}}})
+			tb.eval(fmt.Sprintf(`run({"host":%q,"key":%q,"how":%q},%s)`, r.URL, r.key, how, js(t, calls)), &r.belief)
+			wantCalls(t, calls, g.wantInWarehouse(t, r.wire, r.source, func() int { return 1 }))
+			if len(r.belief.Delivered) != 1 {
+				t.Errorf("the page believes %+v", r.belief)
+			}
+		})
+	}
+}
+
 // sdksInPages are the SDKs from npm for pages.
 func sdksInPages(p *pages, c *chromium) []unmodifiedSDK {
 	page := func(adapter, options string, instead ...string) sdkPage {

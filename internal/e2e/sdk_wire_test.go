@@ -280,6 +280,13 @@ func segmentEvents(t testing.TB, r passage) []wanted {
 			t.Fatal(err)
 		}
 	}
+	if bytes.HasPrefix(body, []byte("data=")) { // a form, of JSON
+		form, err := url.ParseQuery(string(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body = []byte(form.Get("data"))
+	}
 	envelope := members(body)
 	var events []json.RawMessage
 	if envelope.has("batch") {

@@ -14,6 +14,9 @@ import (
 // the stream and the bad ones in the quarantine. A 4xx for one bad event would
 // make some SDKs drop its neighbours, and others send it for ever.
 func (x *exchange) sdk(rt *sdkRoute) {
+	if rt.method == http.MethodGet && x.origin == "" {
+		x.origin = originOf(x.req.Header["Referer"])
+	}
 	if !x.enter() {
 		return
 	}
@@ -35,6 +38,20 @@ func (x *exchange) sdk(rt *sdkRoute) {
 	default:
 		rt.succeed(x)
 	}
+}
+
+// originOf returns the origin of a Referer, "" if there is none. It stands in
+// for Origin, which browsers do not send when they ask for an image.
+func originOf(referer []string) string {
+	if len(referer) == 0 {
+		return ""
+	}
+	scheme, rest, ok := strings.Cut(referer[0], "://")
+	if !ok {
+		return ""
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	return scheme + "://" + host
 }
 
 // readRequest reads what the route takes its events from: the body, or the

@@ -64,10 +64,10 @@ func TestSDKsGetTheDocumentsWithoutWhichTheySendNothing(t *testing.T) {
 func TestAPixelCarriesAnEvent(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name, path, query, key string
-		status                 int
-		code                   string
-		stored, letters        int
+		name, path, query, referer string
+		status                     int
+		code                       string
+		stored, letters            int
 	}{
 		{"base64 with the key in it", "/v1/pixel/track", "data=" + base64.URLEncoding.EncodeToString([]byte(`{"event":"Opened","writeKey":"wk_web"}`)), "", 200, "", 1, 0},
 		{"plain JSON, escaped", "/v1/pixel/page/", "data=%7B%22name%22%3A%22Home%22%7D&writeKey=wk_web", "", 200, "", 1, 0},
@@ -75,11 +75,22 @@ func TestAPixelCarriesAnEvent(t *testing.T) {
 		{"no base64", "/v1/pixel/track", "data=!!&writeKey=wk_web", "", 400, "invalid_encoding", 0, 0},
 		{"no data", "/v1/pixel/track", "writeKey=wk_web", "", 400, "empty_body", 0, 0},
 		{"no key", "/v1/pixel/track", "data=%7B%22event%22%3A%22a%22%7D", "", 401, "missing_key", 0, 0},
+		// Images are asked for without an Origin, and with a Referer.
+		{"from a page of the key's origin", "/v1/pixel/track", "data=%7B%22event%22%3A%22a%22%7D&writeKey=wk_shop", "https://shop.example/cart?x=1", 200, "", 1, 0},
+		{"from the origin itself", "/v1/pixel/track", "data=%7B%22event%22%3A%22a%22%7D&writeKey=wk_shop", "https://shop.example", 200, "", 1, 0},
+		{"from a page of another origin", "/v1/pixel/track", "data=%7B%22event%22%3A%22a%22%7D&writeKey=wk_shop", "https://evil.example/https://shop.example/", 403, "origin_forbidden", 0, 0},
+		{"from nowhere, with a key that is for origins", "/v1/pixel/track", "data=%7B%22event%22%3A%22a%22%7D&writeKey=wk_shop", "", 403, "origin_forbidden", 0, 0},
+		{"a Referer that is no URL", "/v1/pixel/track", "data=%7B%22event%22%3A%22a%22%7D&writeKey=wk_shop", "shop.example", 403, "origin_forbidden", 0, 0},
+		{"a secret key in a page", "/v1/pixel/track", "data=%7B%22event%22%3A%22a%22%7D&writeKey=wk_backend", "https://shop.example/", 403, "secret_key_in_browser", 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, Config{})
-			a := r.do(newRequest(http.MethodGet, tt.path+"?"+tt.query, "", ""))
+			var header []string
+			if tt.referer != "" {
+				header = append(header, "Referer: "+tt.referer)
+			}
+			a := r.do(newRequest(http.MethodGet, tt.path+"?"+tt.query, "", "", header...))
 			a.want(tt.status, tt.code)
 			if got := a.header.Get("Content-Type"); tt.status == 200 && (got != "image/gif" || !strings.HasPrefix(a.body, "GIF89a") || a.header.Get("Cache-Control") != "no-store") {
 				t.Errorf("answered %q %v", a.body, a.header)
