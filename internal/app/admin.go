@@ -156,6 +156,8 @@ func readJSON(r *http.Request, into any) error {
 }
 
 // queryInt reads a whole number from the query.
+//
+//nolint:unparam // that all of them are called limit so far says nothing
 func queryInt(r *http.Request, name string, otherwise, most int) (int, error) {
 	text := r.URL.Query().Get(name)
 	if text == "" {

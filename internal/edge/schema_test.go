@@ -65,7 +65,7 @@ func (r *contractRig) load(doc string) {
 }
 
 func ofName(name, data string) string {
-	return fmt.Sprintf(`{"id":"%s-1","name":"%s","data":%s}`, name, name, data)
+	return fmt.Sprintf(`{"id":%q,"name":%q,"data":%s}`, name+"-1", name, data)
 }
 
 func TestWhatASchemaSaysDecidesAboutAnEvent(t *testing.T) {

@@ -320,15 +320,16 @@ func (q *Queue) discard(ctx context.Context, size int) error {
 	// room: go on until there is some.
 	for from <= before.LastSeq {
 		from = min(from+room/perLetter+1, before.LastSeq+1)
-		if err = s.Purge(ctx, jetstream.WithPurgeSubject(q.prefix+"*"), jetstream.WithPurgeSequence(from)); err != nil {
+		if err := s.Purge(ctx, jetstream.WithPurgeSubject(q.prefix+"*"), jetstream.WithPurgeSequence(from)); err != nil {
 			return err
 		}
 		q.cleared.Store(from)
-		if info, err = s.Info(ctx); err != nil {
+		now, err := s.Info(ctx)
+		if err != nil {
 			return err
 		}
-		if info.State.Bytes+uint64(size) <= before.Bytes {
-			letters := before.Msgs - min(before.Msgs, info.State.Msgs)
+		if now.State.Bytes+uint64(size) <= before.Bytes {
+			letters := before.Msgs - min(before.Msgs, now.State.Msgs)
 			q.discarded.Add(letters)
 			q.engine.log.Warn("the quarantine is full: its oldest letters were discarded",
 				slog.Uint64("letters", letters), slog.Int64("budget_bytes", q.maxBytes))

@@ -315,6 +315,23 @@ func TestLettersThatAreKeptAreNeverPushedOutOfTheQuarantine(t *testing.T) {
 	}
 }
 
+func TestAQuarantineOfAnOlderProgramTakesLettersToKeep(t *testing.T) {
+	t.Parallel()
+	e := open(t, small(t.TempDir()))
+	q := e.Quarantine()
+	older := q.config()
+	older.Subjects = older.Subjects[:1]
+	if _, err := e.readJS.CreateStream(t.Context(), older); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Put(t.Context(), []deadletter.Letter{{ID: "a", Class: "schema", Kept: true}, {ID: "b", Class: "invalid"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := ids(t, q); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("it holds %v", got)
+	}
+}
+
 func TestAFullQueueRefusesLetters(t *testing.T) {
 	t.Parallel()
 	cfg := small(t.TempDir())

@@ -87,11 +87,13 @@ func BenchmarkCheck(b *testing.B) {
 			set, ev := fifty(b, load.schema), orderEvent(b, load.data)
 			var r Report
 			b.ReportAllocs()
+			begin := cpuTime()
 			for b.Loop() {
 				if (set.Check(&ev, &r) == nil) != load.right {
 					b.Fatal(r.Violations)
 				}
 			}
+			b.ReportMetric(float64(cpuTime()-begin)/float64(b.N), "cpu-ns/op")
 		})
 	}
 	b.Run("no schema", func(b *testing.B) {
@@ -114,6 +116,8 @@ func BenchmarkCheck(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.ReportAllocs()
+		begin := cpuTime()
+		defer func() { b.ReportMetric(float64(cpuTime()-begin)/float64(b.N), "cpu-ns/op") }()
 		for b.Loop() {
 			var value any
 			if json.Unmarshal([]byte(order), &value) != nil || lib.Validate(value) != nil {

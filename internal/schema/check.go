@@ -197,7 +197,6 @@ func (c *checker) text(n *texts, i int) (end int, ok bool) {
 func (c *checker) array(n *arrays, i int) (end int, ok bool) {
 	ok = true
 	count, found := 0, 0
-	end = len(c.b)
 	depth := len(c.path)
 	c.path = append(c.path, step{})
 	for j := space(c.b, i+1); ; {
@@ -206,23 +205,15 @@ func (c *checker) array(n *arrays, i int) (end int, ok bool) {
 			break
 		}
 		c.path[depth].index = count
-		next := -1
-		switch {
-		case count < len(n.prefix):
-			var good bool
-			if next, good = c.check(n.prefix[count], j); !good {
-				ok = false
-			}
-		case n.items != nil:
-			var good bool
-			if next, good = c.check(n.items, j); !good {
-				ok = false
-			}
-		default:
-			next = valueEnd(c.b, j)
+		item := n.items
+		if count < len(n.prefix) {
+			item = n.prefix[count]
 		}
-		if !ok && c.done() {
-			return -1, false
+		next, good := c.check(item, j) // of nil: its end
+		if !good {
+			if ok = false; c.done() {
+				return -1, false
+			}
 		}
 		if n.hasContains && c.quietly(n.contains, j) {
 			found++
@@ -275,7 +266,6 @@ func (c *checker) object(n *objects, i int) (end int, ok bool) {
 		c.bits = append(c.bits, 0)
 	}
 	c.path = append(c.path, step{})
-	end = len(c.b)
 	for j := space(c.b, i+1); ; {
 		if at(c.b, j) != '"' {
 			end = min(j+1, len(c.b))
@@ -311,10 +301,9 @@ func (c *checker) object(n *objects, i int) (end int, ok bool) {
 			}
 		}
 		if !covered && n.hasAdditional {
-			good := true
-			if n.additional != nil && n.additional.never {
+			var good bool
+			if n.additional.never {
 				c.wrong("additionalProperties", "no members but those that the schema names", kindAt(c.b, value).String())
-				good = false
 			} else {
 				next, good = c.check(n.additional, value)
 			}

@@ -321,11 +321,11 @@ func compareGenerated(t testing.TB, seed uint64, values int) (right, wrong int) 
 func TestGeneratedSchemasAreCheckedAsByTheLibrary(t *testing.T) {
 	t.Parallel()
 	right, wrong := 0, 0
-	for seed := range uint64(200) {
+	for seed := range uint64(100) {
 		r, w := compareGenerated(t, seed, 50)
 		right, wrong = right+r, wrong+w
 	}
-	if right < 1500 || wrong < 1500 {
+	if right < 700 || wrong < 700 {
 		t.Errorf("the generator is one-sided: %d values right, %d wrong", right, wrong)
 	}
 }
@@ -338,10 +338,8 @@ func FuzzGeneratedAgainstTheLibrary(f *testing.F) {
 // FuzzCheckAgainstTheLibrary changes schemas and values byte by byte.
 func FuzzCheckAgainstTheLibrary(f *testing.F) {
 	for _, groups := range readSuite(f, "*.json") {
-		for _, g := range groups {
-			for _, c := range g.Tests {
-				f.Add([]byte(g.Schema), []byte(c.Data))
-			}
+		for _, g := range groups { // one case of each: a schema takes milliseconds to compile
+			f.Add([]byte(g.Schema), []byte(g.Tests[len(g.Tests)-1].Data))
 		}
 	}
 	f.Fuzz(func(t *testing.T, schema, data []byte) {

@@ -76,9 +76,8 @@ type arrays struct {
 	min, max int // max is -1 for none
 	unique   bool
 	prefix   []*node
-	// items is for those behind prefix; hasItems tells nil from none.
-	items    *node
-	hasItems bool
+	// items is for those behind prefix.
+	items *node
 
 	contains       *node
 	hasContains    bool

@@ -183,6 +183,18 @@ func TestWhatAGroupListsIsBounded(t *testing.T) {
 	}
 }
 
+// However many violations are being noted, an event that is right waits for none.
+func TestAnEventThatIsRightDoesNotWaitForTheTally(t *testing.T) {
+	t.Parallel()
+	c, tally := contractsOf(t, productsDoc)
+	tally.mu.Lock()
+	defer tally.mu.Unlock()
+	var r Report
+	if _, ok := c.Check(&event.Event{ID: "x", Name: "a", Data: []byte(`{"x":1}`)}, noon, &r); !ok {
+		t.Errorf("%v", r.Violations)
+	}
+}
+
 func TestContractsAreUsedByManyAtOnce(t *testing.T) {
 	t.Parallel()
 	c, tally := contractsOf(t, productsDoc)
