@@ -51,6 +51,7 @@ lacks() { if [ "$$CI" = true ]; then echo "CI=true, and there is no $$1" >&2; ex
 [ -n "$$race" ] || lacks "C compiler (gcc, libc6-dev)" "the race detector"; \
 PATH="$$PATH:$$(ls -d /usr/lib/postgresql/*/bin /opt/homebrew/opt/postgresql*/bin 2>/dev/null | tr '\n' ':')"; \
 command -v initdb >/dev/null || lacks "PostgreSQL server (postgresql)" "the tests against PostgreSQL"; \
+command -v redis-server >/dev/null || command -v valkey-server >/dev/null || lacks "Redis (redis-server)" "the tests against Redis"; \
 command -v node >/dev/null && command -v npm >/dev/null || lacks "Node.js (nodejs, npm)" "the tests with packages from npm"; \
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome-stable >/dev/null || command -v google-chrome >/dev/null || lacks "Chromium (chromium)" "the tests in a browser"; \
 command -v javac >/dev/null && command -v mvn >/dev/null || lacks "JDK with Maven (default-jdk-headless, maven)" "the tests with KPL and KCL"; \

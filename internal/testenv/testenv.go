@@ -1,7 +1,7 @@
 // Package testenv finds the external parts that some tests need, starts them
 // where they have to run, and brings what they need from a registry: a private
-// PostgreSQL server; Node.js, Java and Python with their packages; Chromium;
-// programs in Go.
+// PostgreSQL server and a private Redis; Node.js, Java and Python with their
+// packages; Chromium; programs in Go.
 //
 // A machine that lacks a part skips the tests that need it, with one line that
 // says so. With CI=true in the environment nothing is skipped: there a missing

@@ -1,6 +1,9 @@
 package testenv
 
 import (
+	"bufio"
+	"io"
+	"net"
 	"net/url"
 	"os/exec"
 	"strings"
@@ -37,6 +40,36 @@ func TestPasswordIsNeeded(t *testing.T) {
 	if conn, err := pgx.Connect(t.Context(), address.String()); err == nil {
 		_ = conn.Close(t.Context())
 		t.Error("a wrong password is taken")
+	}
+}
+
+func TestRedisGoesAwayAndComesBackEmpty(t *testing.T) {
+	t.Parallel()
+	server, other := Redis(t), Redis(t)
+	if server.Addr == other.Addr {
+		t.Fatal("two tests have one server")
+	}
+	say := func(command string) (string, error) {
+		conn, err := net.Dial("tcp", server.Addr)
+		if err != nil {
+			return "", err
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, command+"\r\n"); err != nil {
+			return "", err
+		}
+		return bufio.NewReader(conn).ReadString('\n')
+	}
+	if answer, err := say("SET a b"); err != nil || answer != "+OK\r\n" {
+		t.Fatalf("SET: %q, %v", answer, err)
+	}
+	server.Kill()
+	if answer, err := say("PING"); err == nil {
+		t.Fatalf("a server that was killed says %q", answer)
+	}
+	server.Start()
+	if answer, err := say("EXISTS a"); err != nil || answer != ":0\r\n" {
+		t.Fatalf("EXISTS: %q, %v", answer, err)
 	}
 }
 
