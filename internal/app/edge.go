@@ -7,7 +7,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/eventsluice/sluice/internal/edge"
-	"github.com/eventsluice/sluice/internal/edge/source"
+	"github.com/eventsluice/sluice/internal/edge/limit"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/schema"
 )
@@ -25,7 +25,8 @@ func (p *program) edgeConfig() edge.Config {
 		Limits:         event.Limits{MaxBytes: int(s.MaxEvent)},
 		MaxInFlight:    int64(s.MemoryLimit / 4),
 		StoreTimeout:   s.RequestTimeout,
-		AddressRate:    source.Rate{PerSecond: s.AddressRate},
+		AddressRate:    limit.Rate{PerSecond: s.AddressRate},
+		SharedLimits:   p.limits,
 		TrustedProxies: s.TrustedProxies,
 		Contracts:      p.contracts,
 		Ready:          p.notReady,
@@ -49,6 +50,9 @@ func (p *program) edgeMetrics(g *gauges) func(metric.Observer) {
 	wouldRefuse := g.counter("sluice.gateway.would_refuse", "Requests, and events, that restrictions in mode observe have let pass, by key and restriction.")
 	issuerFailing := g.gauge("sluice.gateway.issuer_failing", "1 while the public keys of a token issuer cannot be fetched, by the address of its JWKS.")
 	inFlight := g.gauge("sluice.gateway.in_flight_bytes", "Memory of the requests that are being worked on.")
+	shared := g.gauge("sluice.limits.shared", "1 while rate limits are shared through Redis, 0 while this gateway keeps its own because Redis does not answer; only with SLUICE_REDIS.")
+	fallbacks := g.counter("sluice.limits.fallbacks", "Requests whose limits this gateway judged alone because Redis did not answer; only with SLUICE_REDIS.")
+	buckets := g.gauge("sluice.limits.buckets", "Keys, addresses, users and event names whose limits are remembered, by kind.")
 	unkept := g.counter("sluice.quarantine.failed", "Rejected events that the quarantine could not take.")
 	checked := g.counter("sluice.schema.checked", "Events that have a schema.")
 	violated := g.counter("sluice.schema.violations", "Events that were not what their schema says, by its mode.")
@@ -74,6 +78,17 @@ func (p *program) edgeMetrics(g *gauges) func(metric.Observer) {
 		o.ObserveInt64(bytesIn, int64(s.BytesIn))
 		o.ObserveInt64(decoded, int64(s.BytesDecoded))
 		o.ObserveInt64(inFlight, s.InFlight)
+		if s.Limits.Shares {
+			var now int64
+			if s.Limits.Shared {
+				now = 1
+			}
+			o.ObserveInt64(shared, now)
+			o.ObserveInt64(fallbacks, int64(s.Limits.Fallbacks))
+		}
+		for kind, n := range s.Limits.Buckets {
+			o.ObserveInt64(buckets, int64(n), labels("kind", kind))
+		}
 		o.ObserveInt64(unkept, int64(s.QuarantineFailed))
 		contracts := p.contracts.Stats()
 		o.ObserveInt64(checked, int64(contracts.Checked))

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/edge/limit"
 	"github.com/eventsluice/sluice/internal/edge/source"
 )
 
@@ -76,7 +77,7 @@ func AddKey(ctx context.Context, s Settings, n NewKey, out io.Writer) error {
 	entry.Source, entry.Origins, entry.Events, entry.IPs, entry.Modes = n.Source, n.Origins, n.Events, n.IPs, n.Modes
 	entry.Token, entry.Issuer, entry.Audience, entry.JWKS, entry.UserClaim = n.Token, n.Issuer, n.Audience, n.JWKS, n.UserClaim
 	if n.Rate > 0 {
-		entry.Rate = &source.Rate{PerSecond: n.Rate, Burst: n.Burst}
+		entry.Rate = &limit.Rate{PerSecond: n.Rate, Burst: n.Burst}
 	}
 	shown := []string{key}
 	if n.Signature != "" {

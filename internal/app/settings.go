@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/eventsluice/sluice/internal/cloud/object"
+	"github.com/eventsluice/sluice/internal/edge/limit"
 	"github.com/eventsluice/sluice/internal/simulator"
 	"github.com/eventsluice/sluice/internal/stream/producer"
 )
@@ -48,12 +49,17 @@ type Settings struct {
 	TLSCert string
 	TLSKey  string
 
-	MemoryLimit    Bytes
-	DiskLimit      Bytes
-	Retention      time.Duration
-	MaxBody        Bytes
-	MaxEvent       Bytes
-	AddressRate    float64
+	MemoryLimit Bytes
+	DiskLimit   Bytes
+	Retention   time.Duration
+	MaxBody     Bytes
+	MaxEvent    Bytes
+	AddressRate float64
+	// Redis is the URL of the Redis that gateways share their limits through,
+	// "" if each keeps its own; it may hold a password. SharedLimits is the same,
+	// read.
+	Redis          string
+	SharedLimits   limit.RedisConfig
 	TrustedProxies []netip.Prefix
 	RequestTimeout time.Duration
 	StopTimeout    time.Duration
@@ -102,6 +108,7 @@ func (s *Settings) Bind(flags *pflag.FlagSet) {
 	bind(byteSize(&s.MaxBody, 1<<10), "10MiB", "max-body", "bytes", "largest request body, before and after decompression")
 	bind(byteSize(&s.MaxEvent, 1<<10), "1000000", "max-event", "bytes", "largest event")
 	bind(number(&s.AddressRate), "0", "address-rate", "n", "requests per second from one address; 0 is no limit")
+	bind(text(&s.Redis), "", "redis", "url", "Redis that gateways share their rate limits through, redis://user:password@host:6379/0, or rediss:// for TLS; with ?cluster=true a cluster")
 	bind(prefixes(&s.TrustedProxies), "", "trusted-proxies", "cidr,…", "proxies whose X-Forwarded-For counts")
 	bind(duration(&s.RequestTimeout, time.Millisecond), "10s", "request-timeout", "duration", "how long a request waits for its events to be durable before it is answered 503")
 	bind(duration(&s.StopTimeout, time.Second), "30s", "stop-timeout", "duration", "how long a stop may take")
@@ -136,10 +143,24 @@ func (s *Settings) Fill(flags *pflag.FlagSet, lookup func(string) (string, bool)
 			faults = append(faults, fmt.Errorf("%s=%q: %w", variable(f.Name), env, err))
 		}
 	})
+	faults = append(faults, s.readRedis()...)
 	if len(faults) == 0 {
 		faults = s.check()
 	}
 	return errors.Join(faults...)
+}
+
+// readRedis is not what reads the flag, whose package repeats what it cannot
+// read.
+func (s *Settings) readRedis() []error {
+	if s.Redis == "" {
+		return nil
+	}
+	var err error
+	if s.SharedLimits, err = limit.ParseURL(s.Redis); err != nil {
+		return []error{fmt.Errorf("SLUICE_REDIS=%q: %w", limit.Masked(s.Redis), err)}
+	}
+	return nil
 }
 
 // check finds the faults that take more than one setting to see, and completes

@@ -67,6 +67,7 @@ func TestEveryFaultHasALineThatNamesVariableValueAndRemedy(t *testing.T) {
 		"SLUICE_LOG_LEVEL":       "loud",
 		"SLUICE_TRUSTED_PROXIES": "proxy.example",
 		"SLUICE_ADDRESS_RATE":    "-1",
+		"SLUICE_REDIS":           "redis://cache.example:6379/first",
 	}
 	_, err := load(t, env)
 	if err == nil {
@@ -110,6 +111,24 @@ func TestTheAdminTokenIsNeverShown(t *testing.T) {
 	s, err := load(t, map[string]string{"SLUICE_ADMIN_TOKEN": "0123456789abcdef", "SLUICE_ADMIN_ADDR": "0.0.0.0:8081"})
 	if err != nil || s.AdminToken != "0123456789abcdef" {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestTheURLOfARedisIsReadAndNeverShown(t *testing.T) {
+	t.Parallel()
+	s, err := load(t, map[string]string{"SLUICE_REDIS": "rediss://:hunter2@cache.example/1?timeout=20ms"})
+	if c := s.SharedLimits; err != nil || c.Addr != "cache.example:6379" || !c.TLS || c.Password != "hunter2" || c.DB != 1 || c.Timeout != 20*time.Millisecond {
+		t.Errorf("%v", err)
+	}
+	for _, bad := range []string{"redis://:hunter2@cache.example:port", "redis://u:hunter2@cache.example/x", "hunter2@cache.example:6379", "redis://cache.example?password=hunter2"} {
+		for _, err := range []error{
+			func() error { _, err := load(t, map[string]string{"SLUICE_REDIS": bad}); return err }(),
+			func() error { _, err := load(t, nil, "--redis", bad); return err }(),
+		} {
+			if err == nil || !strings.HasPrefix(err.Error(), "SLUICE_REDIS=") || strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s: %v", bad, err)
+			}
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/eventsluice/sluice/internal/connector/delivery"
 	"github.com/eventsluice/sluice/internal/document"
 	"github.com/eventsluice/sluice/internal/edge"
+	"github.com/eventsluice/sluice/internal/edge/limit"
 	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/engine"
 	"github.com/eventsluice/sluice/internal/fault"
@@ -74,6 +75,7 @@ type program struct {
 	intake   *ledger.Intake
 	producer *producer.Producer
 	edge     *edge.Edge
+	limits   *limit.Redis // nil without SLUICE_REDIS
 	runners  *runners
 	// simulated are the vendors that this process simulates.
 	simulated simulated
@@ -126,6 +128,11 @@ func serve(ctx context.Context, s Settings, deliver bool, out, errs io.Writer) (
 			return err
 		}
 	}
+	defer func() {
+		if p.limits != nil {
+			err = errors.Join(err, p.limits.Close())
+		}
+	}()
 	if err := p.open(ctx); err != nil {
 		return err
 	}
@@ -182,6 +189,11 @@ func (p *program) open(ctx context.Context) (err error) {
 	}))
 	if err != nil {
 		return err
+	}
+	if s.Redis != "" {
+		shared := s.SharedLimits
+		shared.Log = p.log
+		p.limits = limit.NewRedis(shared)
 	}
 	p.edge, err = edge.New(p.producer, p.engine.Quarantine(), p.keys.Get, p.intake, p.edgeConfig())
 	if err != nil {
@@ -241,6 +253,9 @@ func (p *program) run(ctx context.Context, made firstRun, out io.Writer) error {
 	stages := newStages(p.log)
 	stages.start("listener", gateway.Run)
 	stages.start("producer", p.producer.Run)
+	if p.limits != nil {
+		stages.start("shared limits", p.limits.Run)
+	}
 	p.host.start(stages)
 	stages.start("documents", p.watchDocuments)
 	stages.start("token issuers", func(ctx context.Context) error { return p.keys.Get().Run(ctx, p.log) })

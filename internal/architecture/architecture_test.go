@@ -95,6 +95,8 @@ var lent = map[string][]string{
 var libraries = map[string][]string{
 	"github.com/nats-io/":             {"internal/engine"},
 	"github.com/go-jose/":             {"internal/edge"},
+	"github.com/redis/":               {"internal/edge/limit"},
+	"github.com/alicebob/":            {"internal/edge/limit"},
 	"github.com/go-chi/chi":           {"internal/edge", "internal/app", "internal/bench"},
 	"github.com/getkin/kin-openapi":   {"api/apitest", "internal/simulator"},
 	"github.com/aws/":                 {"internal/cloud"},

@@ -351,16 +351,3 @@ func (x *exchange) refuseKey() bool {
 		return x.fail(codeKeyMissing, "send the key as Authorization: Bearer KEY, as the user name of Basic, as X-Write-Key, or as write_key in the query")
 	}
 }
-
-// withinRate refuses a key that is over its rate already, before its body is
-// read. The events are taken off the rate when they have been counted.
-func (x *exchange) withinRate() bool {
-	if wait := x.key.Limit().Wait(x.start); wait > 0 {
-		return x.rateLimited(wait)
-	}
-	return true
-}
-
-func (x *exchange) rateLimited(wait time.Duration) bool {
-	return x.failAfter(codeKeyRate, "the key "+x.key.ID+" is over its rate; nothing of this request is stored", wait)
-}

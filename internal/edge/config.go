@@ -8,7 +8,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/eventsluice/sluice/internal/edge/source"
+	"github.com/eventsluice/sluice/internal/edge/limit"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/schema"
 	"github.com/eventsluice/sluice/internal/telemetry/tracing"
@@ -58,10 +58,15 @@ type Config struct {
 	// AddressRate limits the requests of one address (IPv6: one /64). The zero
 	// value is no limit: whole companies share an address, and so do the
 	// servers behind a proxy that is not trusted.
-	AddressRate source.Rate
-	// MaxAddresses bounds the table of addresses; those that have not been
-	// seen for longest leave first. Default 100,000, about 20 MB.
-	MaxAddresses int
+	AddressRate limit.Rate
+	// MaxBuckets bounds how many addresses, users and event names are
+	// remembered for their limits, of each of them; those that have not been
+	// seen for longest leave first, and begin with a full bucket when they are
+	// back. Default 100,000, which take 10 MB at most, of each.
+	MaxBuckets int
+	// SharedLimits is where several gateways keep their limits together. Nil:
+	// each for itself.
+	SharedLimits *limit.Redis
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 
@@ -95,7 +100,7 @@ func (c Config) withDefaults() Config {
 	c.BodyRate = orDefault(c.BodyRate, 16<<10)
 	c.IdleTimeout = orDefault(c.IdleTimeout, 75*time.Second)
 	c.MaxHeaderBytes = orDefault(c.MaxHeaderBytes, 32<<10)
-	c.MaxAddresses = orDefault(c.MaxAddresses, 100_000)
+	c.MaxBuckets = orDefault(c.MaxBuckets, 100_000)
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -128,7 +133,7 @@ func (c Config) Validate() error {
 		{"BodyRate", c.BodyRate},
 		{"IdleTimeout", int64(c.IdleTimeout)},
 		{"MaxHeaderBytes", int64(c.MaxHeaderBytes)},
-		{"MaxAddresses", int64(c.MaxAddresses)},
+		{"MaxBuckets", int64(c.MaxBuckets)},
 		{"AddressRate.Burst", int64(c.AddressRate.Burst)},
 	} {
 		if f.value < 0 {

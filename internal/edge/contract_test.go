@@ -41,7 +41,6 @@ func againstContract(req *http.Request, w *httptest.ResponseRecorder) error {
 var awaited = []string{
 	"missing_signature", "invalid_signature", "stale_signature", "replayed_signature",
 	"missing_token", "invalid_token", "expired_token", "address_forbidden",
-	"user_rate_limited", "event_rate_limited",
 	"Snowplow", "PostHog", "Mixpanel",
 }
 
@@ -89,7 +88,7 @@ func TestTheContractNamesEveryCode(t *testing.T) {
 		event.CodeInvalidJSON, event.CodeRequired, event.CodeInvalidType, event.CodeTooLong, event.CodeUnknownType,
 		event.CodeInvalidTimestamp, event.CodeTooLarge, event.CodeTooDeep, event.CodeInvalidUTF8, event.CodeInvalidUnicode,
 		event.CodeDuplicateKey, event.CodeNumberOutOfRange, fault.TooLarge.String(), fault.Invalid.String(),
-		codeEventForbidden.String(), codeUnavailable.String(),
+		codeEventForbidden.String(), codeUnavailable.String(), codeUserRate.String(), codeEventRate.String(),
 	} {
 		if !slices.Contains(enum, any(name)) {
 			t.Errorf("EventErrorCode does not have %s", name)

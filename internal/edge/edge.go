@@ -33,6 +33,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/eventsluice/sluice/internal/deadletter"
+	"github.com/eventsluice/sluice/internal/edge/limit"
 	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/ledger"
 	"github.com/eventsluice/sluice/internal/stream"
@@ -66,11 +67,13 @@ type Edge struct {
 	exchanges sync.Pool
 	unzip     sync.Pool // of *gzip.Reader
 	unzstd    chan *zstd.Decoder
-	addresses *addressTable
-	logged    *rate.Limiter // of lines about requests that were not served
-	inFlight  atomic.Int64
-	patience  atomic.Pointer[patience]
-	stats     counters
+	limits    *limit.Limiter
+	// addressRule limits the requests of each address; nil if there is no limit.
+	addressRule *limit.Rule
+	logged      *rate.Limiter // of lines about requests that were not served
+	inFlight    atomic.Int64
+	patience    atomic.Pointer[patience]
+	stats       counters
 }
 
 // New returns a gateway. keys returns the table in force, nil while there is
@@ -86,9 +89,12 @@ func New(s Stream, q Quarantine, keys func() *source.Keys, intake *ledger.Intake
 	cfg = cfg.withDefaults()
 	e := &Edge{
 		cfg: cfg, stream: s, quarantine: q, keys: keys, intake: intake, log: cfg.Log,
-		unzstd:    newZstds(),
-		logged:    rate.NewLimiter(10, 100),
-		addresses: newAddressTable(cfg.AddressRate, cfg.MaxAddresses),
+		unzstd: newZstds(),
+		logged: rate.NewLimiter(10, 100),
+		limits: limit.New(limit.Config{MaxBuckets: cfg.MaxBuckets, Shared: cfg.SharedLimits}),
+	}
+	if cfg.AddressRate.PerSecond > 0 {
+		e.addressRule = limit.NewRule(limit.Address, "", cfg.AddressRate, false)
 	}
 	e.stats.init()
 	e.exchanges.New = func() any { return newExchange(e) }

@@ -28,7 +28,7 @@ type reject struct {
 	raw []byte
 	// id and name are the event's, where they could be read.
 	id, name string
-	// stored says that raw is the stored form, since the stream refused it.
+	// stored says that raw is the stored form, since the event is valid.
 	stored bool
 	// broken is the schema that the event is not right for, violation the first
 	// thing in which it is not, and message all of them, for the letter. raw is
@@ -36,6 +36,9 @@ type reject struct {
 	broken    *schema.Entry
 	violation schema.Violation
 	message   string
+	// again says that the sender is told to send it again: the quarantine does
+	// not keep it.
+	again bool
 }
 
 // events answers POST /v1/events.
@@ -170,6 +173,9 @@ func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {
 	if x.breaksContract(ev, s) {
 		return
 	}
+	if rules := x.key.Limits(); rules.PerEvent() {
+		x.ask(rules, ev)
+	}
 	s.item = x.batch.Add(ev)
 	x.place(s)
 }
@@ -200,15 +206,12 @@ func (x *exchange) reject(r reject) {
 	}
 }
 
-// count takes the events off the rate of the key and into the ledger. From
-// here on each event is accepted or rejected, once.
+// count takes the events off the limits and into the ledger. From here on each
+// event is accepted or rejected, once.
 func (x *exchange) count() bool {
-	n := len(x.slots)
-	wait := x.key.Limit().Take(x.start, n)
-	x.edge.intake.Received(n)
-	if wait > 0 {
-		x.edge.intake.Rejected(ledger.RateLimited, n)
-		return x.rateLimited(wait)
+	x.edge.intake.Received(len(x.slots))
+	if !x.withinLimits() {
+		return false
 	}
 	for i := range x.rejects {
 		x.edge.intake.Rejected(x.rejects[i].reason, 1)
@@ -316,9 +319,13 @@ func (x *exchange) answer(accepted, failed int, why error) {
 	if len(x.rejects)+failed > 0 {
 		status = http.StatusMultiStatus
 	}
+	wait := x.overWait
 	if failed > 0 {
 		x.listFailed()
-		x.Header()["Retry-After"] = []string{strconv.FormatInt(retrySeconds(waitOf(why)), 10)}
+		wait = max(wait, waitOf(why))
+	}
+	if wait > 0 {
+		x.Header()["Retry-After"] = []string{strconv.FormatInt(retrySeconds(wait), 10)}
 	}
 	out := append(x.out[:0], `{"accepted":`...)
 	out = strconv.AppendInt(out, int64(accepted+len(x.aside)), 10)
@@ -360,6 +367,8 @@ func (x *exchange) refuseAll() {
 	switch {
 	case len(x.slots) == 0:
 		x.fail(codeNoEvents, "the document is well formed and has no events")
+	case x.overRule != nil: // and the stream has refused the others
+		x.overLimit()
 	case len(x.slots) == 1 && x.rejects[0].reason == ledger.TooLarge:
 		x.problem(codeEventTooLarge, x.rejects[0].detail, 0, true)
 	case !slices.ContainsFunc(x.rejects, func(r reject) bool { return r.reason != ledger.Forbidden }):

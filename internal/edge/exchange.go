@@ -12,6 +12,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/eventsluice/sluice/internal/edge/limit"
 	"github.com/eventsluice/sluice/internal/edge/protocol"
 	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/event"
@@ -79,6 +80,12 @@ type exchange struct {
 	aside  []reject
 	report schema.Report
 	out    []byte
+
+	asked limit.Request // what the limits are asked about
+	// overRule is one that events are over which the sender is told to send
+	// again, nil if there are none; overWait is when.
+	overRule *limit.Rule
+	overWait time.Duration
 
 	// What the routes of the SDKs use, see sdk.go.
 	request  protocol.Request
@@ -215,6 +222,8 @@ func (x *exchange) reset() {
 	x.status, x.code, x.cause, x.reserved, x.wireSize, x.received, x.starved = 0, codeNone, nil, 0, 0, "", false
 	x.event = event.Event{}
 	x.request, x.tooMany = protocol.Request{}, false
+	x.asked.Reset()
+	x.overRule, x.overWait = nil, 0
 	if x.decoder != nil {
 		x.decoder.Reset(keepBytes)
 		x.decoder = nil

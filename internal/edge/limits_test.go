@@ -10,12 +10,11 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/eventsluice/sluice/internal/edge/source"
+	"github.com/eventsluice/sluice/internal/edge/limit"
 )
 
 // endless is a body that has no end, and counts what is read of it.
@@ -247,7 +246,7 @@ func TestTheRateOfAKeyIsCountedInEvents(t *testing.T) {
 func TestTheRateOfAnAddressIsCountedInRequests(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Config{
-		AddressRate:    source.Rate{PerSecond: 0.001, Burst: 2},
+		AddressRate:    limit.Rate{PerSecond: 0.001, Burst: 2},
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 	})
 	from := func(peer string, forwarded ...string) answer {
@@ -313,26 +312,9 @@ func TestForwardedAddressesComeFromTrustedProxiesOnly(t *testing.T) {
 	}
 }
 
-func TestTheTableOfAddressesIsBoundedAndKeepsTheBusy(t *testing.T) {
-	t.Parallel()
-	table := newAddressTable(source.Rate{PerSecond: 0.001, Burst: 1}, 100)
-	now := time.Now()
-	busy := netip.MustParseAddr("192.0.2.1")
-	table.take(now, busy)
-	for i := range 100_000 {
-		table.take(now, netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
-		if i%10 == 0 && table.take(now, busy) == 0 {
-			t.Fatal("an address in use was forgotten")
-		}
-		if n := table.len(); n > 101 {
-			t.Fatalf("%d addresses", n)
-		}
-	}
-}
-
 func TestConfigNamesEveryFault(t *testing.T) {
 	t.Parallel()
-	err := Config{MaxBody: -1, BodyTimeout: -1, MaxEvents: -1, AddressRate: source.Rate{PerSecond: -1}}.Validate()
+	err := Config{MaxBody: -1, BodyTimeout: -1, MaxEvents: -1, AddressRate: limit.Rate{PerSecond: -1}}.Validate()
 	for _, want := range []string{"MaxBody", "BodyTimeout", "MaxEvents", "AddressRate.PerSecond"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not named: %v", want, err)

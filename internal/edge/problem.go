@@ -45,6 +45,8 @@ const (
 	codeInvalidEvents
 	codeKeyRate
 	codeAddressRate
+	codeUserRate
+	codeEventRate
 	codeInternal
 	codeOverloaded
 	codeUnavailable
@@ -88,6 +90,8 @@ var problems = [codes]struct {
 	codeInvalidEvents:     {http.StatusUnprocessableEntity, "invalid", "No event of the request is valid"},
 	codeKeyRate:           {http.StatusTooManyRequests, "rate_limited", "The key sends too many events"},
 	codeAddressRate:       {http.StatusTooManyRequests, "address_rate_limited", "The address sends too many requests"},
+	codeUserRate:          {http.StatusTooManyRequests, "user_rate_limited", "The user sends too many events"},
+	codeEventRate:         {http.StatusTooManyRequests, "event_rate_limited", "Too many events have this name"},
 	codeInternal:          {http.StatusInternalServerError, "internal", "The gateway has failed"},
 	codeOverloaded:        {http.StatusServiceUnavailable, "overloaded", "The gateway has no room for the request"},
 	codeUnavailable:       {http.StatusServiceUnavailable, "unavailable", "The events could not be stored"},

@@ -31,12 +31,14 @@ func (x *exchange) keepRejects() bool {
 }
 
 func (x *exchange) keep(rejects []reject) bool {
-	if len(rejects) == 0 {
-		return true
-	}
-	letters := make([]deadletter.Letter, len(rejects))
+	letters := make([]deadletter.Letter, 0, len(rejects)) // of none, no memory
 	for i := range rejects {
-		letters[i] = x.letter(&rejects[i])
+		if r := &rejects[i]; !r.again {
+			letters = append(letters, x.letter(r))
+		}
+	}
+	if len(letters) == 0 {
+		return true
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), x.edge.cfg.StoreTimeout)
 	defer cancel()
@@ -66,6 +68,9 @@ func (x *exchange) letter(r *reject) deadletter.Letter {
 	}
 	if r.stored {
 		l.Request = ""
+		if ev, err := event.ParseStored(r.raw); err == nil {
+			l.EventID, l.EventName = strings.Clone(ev.ID), strings.Clone(ev.Name)
+		}
 	}
 	if x.key.Mode(source.RestrictToken) != source.Off {
 		l.User = strings.Clone(x.user)

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/edge/limit"
 	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/telemetry/histogram"
 )
@@ -63,6 +64,8 @@ type Stats struct {
 	BytesIn, BytesDecoded uint64
 	// QuarantineFailed counts rejected events that could not be kept.
 	QuarantineFailed uint64
+	// Limits is what the limits hold, and how their sharing goes.
+	Limits limit.Stats
 	// InFlight is how many bytes of Config.MaxInFlight are in use now.
 	InFlight int64
 }
@@ -79,6 +82,7 @@ func (e *Edge) Stats() Stats {
 	s := Stats{
 		Refused: map[string]uint64{}, BytesIn: e.stats.bytesIn.Load(), BytesDecoded: e.stats.bytesDecoded.Load(),
 		QuarantineFailed: e.stats.quarantineFailed.Load(), InFlight: e.inFlight.Load(),
+		Limits: e.limits.Stats(),
 	}
 	if keys := e.keys(); keys != nil {
 		s.WouldRefuse = keys.Observed()

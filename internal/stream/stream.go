@@ -78,10 +78,24 @@ func (b *Batch) Add(e *event.Event) int {
 	return len(b.items) - 1
 }
 
+// Keep takes those events out of the batch for which keep returns false. Those
+// that stay move up in order; what Event returned of any of them stays valid.
+func (b *Batch) Keep(keep func(i int) bool) {
+	kept := b.items[:0]
+	for i, it := range b.items {
+		if keep(i) {
+			kept = append(kept, it)
+		}
+	}
+	clear(b.items[len(kept):])
+	b.items = kept
+}
+
 // Len returns the number of events.
 func (b *Batch) Len() int { return len(b.items) }
 
-// Size returns the bytes of the events in stored form.
+// Size returns the bytes of the events in stored form, with those that Keep
+// took out.
 func (b *Batch) Size() int { return len(b.data) }
 
 // Event returns the stored form of event i. It is valid until Reset.

@@ -107,7 +107,7 @@ func NewRule(kind Kind, owner string, rate Rate, observe bool) *Rule {
 	r.prefix = kind.String() + "\x00" + owner + "\x00" +
 		strconv.FormatFloat(rate.PerSecond, 'g', -1, 64) + "/" + strconv.Itoa(rate.burst()) + "\x00"
 	r.shared = sharedPrefix(kind, owner)
-	r.own = r.id("")
+	r.own = r.id()
 	return r
 }
 
@@ -116,6 +116,15 @@ func (r *Rule) Kind() Kind { return r.kind }
 
 // Rate returns the rule's rate.
 func (r *Rule) Rate() Rate { return r.rate }
+
+// Rules are those of a key; each is nil if the key has no such rate.
+type Rules struct {
+	Key, Address, User, Name *Rule
+}
+
+// PerEvent reports whether there are rules that judge each event by itself. It
+// is false for nil.
+func (r *Rules) PerEvent() bool { return r != nil && (r.User != nil || r.Name != nil) }
 
 // ID is what a bucket is known by: a hash, so that the memory of a bucket does
 // not depend on what a sender calls a user, and Redis learns no names.
@@ -136,18 +145,22 @@ func (r *Rule) Own() Bucket {
 	return Bucket{r, r.own}
 }
 
-// Of returns the bucket of a user, a name or an address. It does not keep what.
-// That of a nil rule is none.
-func (r *Rule) Of(what string) Bucket {
+// Of returns the bucket of a user, a name or an address, which may have several
+// parts. It does not keep what. That of a nil rule is none.
+func (r *Rule) Of(what ...string) Bucket {
 	if r == nil {
 		return Bucket{}
 	}
-	return Bucket{r, r.id(what)}
+	return Bucket{r, r.id(what...)}
 }
 
-func (r *Rule) id(what string) ID {
+func (r *Rule) id(what ...string) ID {
 	var room [256]byte // most fit, and then nothing is allocated
-	sum := sha256.Sum256(append(append(room[:0], r.prefix...), what...))
+	text := append(room[:0], r.prefix...)
+	for _, part := range what {
+		text = append(append(text, part...), 0)
+	}
+	sum := sha256.Sum256(text)
 	return ID(sum[:16])
 }
 

@@ -15,6 +15,8 @@ import (
 	"unicode"
 
 	"github.com/go-playground/validator/v10"
+
+	"github.com/eventsluice/sluice/internal/edge/limit"
 )
 
 // Parse reads a keys document:
@@ -175,6 +177,9 @@ func parseKey(i int, raw json.RawMessage) (*Key, []error) {
 		"expires_at": &k.ExpiresAt, "ip": &k.IP, "ips": &k.IPs, "modes": &k.Modes,
 		"issuer": &k.Issuer, "audience": &k.Audience, "jwks": &k.JWKS, "user_claim": &k.UserClaim, "token": &k.Token,
 	}
+	rates := map[string]**limit.Rate{
+		"rate": &k.Rate, "address_rate": &k.AddressRate, "user_rate": &k.UserRate, "event_rate": &k.EventRate,
+	}
 	var faults []error
 	broken := map[string]bool{}
 	fault := func(field, format string, args ...any) {
@@ -189,11 +194,11 @@ func parseKey(i int, raw json.RawMessage) (*Key, []error) {
 			fault(name, "must be a string") // and may be the key itself
 		case ok:
 			fault(name, "must be %s, not %s", wanted[name], excerpt(value))
-		case name == "rate":
+		case rates[name] != nil:
 			d := json.NewDecoder(bytes.NewReader(value))
 			d.DisallowUnknownFields()
-			if err := d.Decode(&k.Rate); err != nil {
-				k.Rate = nil
+			if err := d.Decode(rates[name]); err != nil {
+				*rates[name] = nil
 				fault(name, `must be like {"per_second":200,"burst":400}: %v`, err)
 			}
 		case name == "previous":
@@ -336,8 +341,7 @@ func (k *Key) parseModes(fault faultFunc) {
 	has := [Restrictions]bool{
 		RestrictOrigins: len(k.Origins) > 0, RestrictEvents: len(k.Events) > 0, RestrictIPs: len(k.IPs) > 0,
 		RestrictSignature: k.Signature != nil, RestrictToken: k.NamesUser(),
-		// Rates by user and by event may be the gateway's own.
-		RestrictRate: k.Rate != nil, RestrictUserRate: true, RestrictEventRate: true,
+		RestrictRate: k.Rate != nil, RestrictUserRate: k.UserRate != nil, RestrictEventRate: k.EventRate != nil,
 	}
 	names := make([]string, 0, len(k.Modes))
 	for name := range k.Modes {

@@ -7,8 +7,9 @@
 //
 // Keys is immutable. A new document becomes a new Keys, and whoever holds the
 // old one finishes with it. What must outlive a document passes from one to the
-// next: rate limiters, remembered signatures, counts of what mode observe let
-// pass, and the public keys of token issuers.
+// next: remembered signatures, counts of what mode observe let pass, and the public
+// keys of token issuers. The buckets of rates are the limiter's, see package
+// limit.
 package source
 
 import (
@@ -19,6 +20,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/eventsluice/sluice/internal/edge/limit"
 )
 
 // Kind says what a key may be used for.
@@ -100,7 +103,17 @@ type Key struct {
 	// of the restriction: off, observe or enforce. Default: enforce.
 	Modes map[string]string `json:"modes,omitempty"`
 	// Rate limits the events of this key. Nil means no limit.
-	Rate *Rate `json:"rate,omitempty" validate:"omitempty"`
+	Rate *limit.Rate `json:"rate,omitempty" validate:"omitempty"`
+	// AddressRate limits the events of each address with this key (IPv6: of each
+	// /64), as whole requests.
+	AddressRate *limit.Rate `json:"address_rate,omitempty" validate:"omitempty"`
+	// UserRate limits the events of each user with this key, event by event. The
+	// user is the user_id or, if there is none, the anonymous_id; an event that
+	// has neither is not limited by it. It is for clients that run wild, not
+	// against those who mean it: who sends may call itself as it likes.
+	UserRate *limit.Rate `json:"user_rate,omitempty" validate:"omitempty"`
+	// EventRate limits the events of each name with this key, event by event.
+	EventRate *limit.Rate `json:"event_rate,omitempty" validate:"omitempty"`
 	// Disabled turns the key off.
 	Disabled bool `json:"disabled,omitempty"`
 	// ExpiresAt is when the key ends. Nil means never.
@@ -114,10 +127,10 @@ type Key struct {
 	events   nameSet
 	prefixes []netip.Prefix
 	modes    [Restrictions]Mode
-	observed *observed // nil if no mode is, or was, observe
-	signer   *signer   // nil if requests need not be signed
-	jwks     *keySet   // of kind token
-	limit    *Limit
+	observed *observed    // nil if no mode is, or was, observe
+	signer   *signer      // nil if requests need not be signed
+	jwks     *keySet      // of kind token
+	limits   *limit.Rules // nil if there is no rate
 	replaced bool
 }
 
@@ -174,9 +187,9 @@ func (k *Key) EventListed(name string) bool { return k.events.has(name) }
 // token names.
 func (k *Key) NamesUser() bool { return k.Kind == Token || k.Token != "" }
 
-// Limit returns the state of the key's rate limit; nil if it has none. Nil is
-// ready for use and admits everything.
-func (k *Key) Limit() *Limit { return k.limit }
+// Limits returns the rules of the key's rates; nil if it has none, or all are
+// off.
+func (k *Key) Limits() *limit.Rules { return k.limits }
 
 // Keys is all keys of a document.
 type Keys struct {
@@ -211,6 +224,7 @@ func newKeys(list []*Key, previous *Keys) *Keys {
 		}
 		k.origins.add(k.Origins...)
 		k.events = newNameSet(k.Events)
+		k.limits = k.rules()
 		k.inherit(before[k.ID])
 		if k.signer != nil {
 			k.signer.window = ks.window
@@ -251,17 +265,29 @@ func newKeys(list []*Key, previous *Keys) *Keys {
 	return ks
 }
 
+// rules makes the rules of the key's rates, as their modes want them.
+func (k *Key) rules() *limit.Rules {
+	rule := func(kind limit.Kind, rate *limit.Rate, mode Mode) *limit.Rule {
+		if rate == nil || mode == Off {
+			return nil
+		}
+		return limit.NewRule(kind, k.ID, *rate, mode == Observe)
+	}
+	rules := limit.Rules{
+		Key:     rule(limit.Key, k.Rate, k.modes[RestrictRate]),
+		Address: rule(limit.KeyAddress, k.AddressRate, Enforce),
+		User:    rule(limit.User, k.UserRate, k.modes[RestrictUserRate]),
+		Name:    rule(limit.Name, k.EventRate, k.modes[RestrictEventRate]),
+	}
+	if rules == (limit.Rules{}) {
+		return nil
+	}
+	return &rules
+}
+
 // inherit takes over what must outlive the document from the key that had the
 // same id, nil if none had.
 func (k *Key) inherit(was *Key) {
-	if k.Rate != nil {
-		// A reload must not hand out a second burst.
-		if was != nil && was.limit != nil && was.limit.rate == *k.Rate {
-			k.limit = was.limit
-		} else {
-			k.limit = newLimit(*k.Rate)
-		}
-	}
 	if was != nil {
 		k.observed = was.observed
 	}

@@ -6,9 +6,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/eventsluice/sluice/internal/edge/limit"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -138,7 +139,9 @@ func TestParseNamesEveryFaultAtOnce(t *testing.T) {
 		 "rate":{"per_second":0},"colour":"red","disabled":"no","expires_at":"tomorrow"},
 		{"id":"web","kind":"write","sha256":%q,"origins":[]},
 		{"kind":"write","sha256":%q,"rate":{"per_minute":1}},
-		7]}`, Hash("x"), Hash("x")), nil)
+		{"id":"rates","kind":"write","sha256":%q,"user_rate":{"burst":-1},"event_rate":5,"address_rate":{"per_second":2e9},"modes":{"user_rate":"observe","event_rate":"off"}},
+		{"id":"modes","kind":"write","sha256":%q,"modes":{"user_rate":"observe"}},
+		7]}`, Hash("x"), Hash("x"), Hash("y"), Hash("z")), nil)
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -156,7 +159,12 @@ func TestParseNamesEveryFaultAtOnce(t *testing.T) {
 		`keys[2]: id: is missing`,
 		`keys[2]: sha256: key "web" has the same`,
 		`keys[2]: rate: must be like`,
-		`keys[3]: must be an object`,
+		`key "rates": user_rate.per_second: must be more than 0`,
+		`key "rates": user_rate.burst: must be 0 or more`,
+		`key "rates": event_rate: must be like`,
+		`key "rates": address_rate.per_second: is more than 1e9`,
+		`key "modes": modes.user_rate: the key has no such restriction`,
+		`keys[5]: must be an object`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("missing: %s", want)
@@ -185,55 +193,58 @@ func TestParseRefusesWhatIsNotADocument(t *testing.T) {
 	}
 }
 
-func TestALimitSurvivesAReloadUnlessItsRateChanges(t *testing.T) {
+func TestRatesAreRulesAsTheirModesWantThem(t *testing.T) {
 	t.Parallel()
-	doc := `{"keys":[{"id":"k","kind":"write","sha256":%q,"rate":{"per_second":1,"burst":%d}}]}`
+	keys := mustParse(t, nil, `{"keys":[
+		{"id":"all","kind":"write","sha256":%q,"rate":{"per_second":200,"burst":400},"address_rate":{"per_second":50},
+		 "user_rate":{"per_second":5,"burst":20},"event_rate":{"per_second":0.5}},
+		{"id":"none","kind":"write","sha256":%q},
+		{"id":"modes","kind":"write","sha256":%q,"rate":{"per_second":1},"user_rate":{"per_second":1,"burst":1},"event_rate":{"per_second":1},
+		 "modes":{"rate":"off","user_rate":"observe","event_rate":"enforce"}},
+		{"id":"off","kind":"write","sha256":%q,"rate":{"per_second":1},"modes":{"rate":"off"}}]}`, Hash("a"), Hash("b"), Hash("c"), Hash("d"))
+	list := keys.List()
+	all := list[0].Limits()
+	for kind, rule := range map[limit.Kind]*limit.Rule{limit.Key: all.Key, limit.KeyAddress: all.Address, limit.User: all.User, limit.Name: all.Name} {
+		if rule == nil || rule.Kind() != kind {
+			t.Errorf("the rule of %v is %v", kind, rule)
+		}
+	}
+	if got := all.User.Rate(); got != (limit.Rate{PerSecond: 5, Burst: 20}) {
+		t.Errorf("user_rate is %v", got)
+	}
+	if !all.PerEvent() || list[1].Limits() != nil || list[1].Limits().PerEvent() || list[3].Limits() != nil {
+		t.Error("keys without rates have limits, or one with rates has none")
+	}
+	modes := list[2].Limits()
+	if modes.Key != nil || modes.User == nil || modes.Name == nil {
+		t.Fatalf("modes make %+v", modes)
+	}
+	limiter := limit.New(limit.Config{})
+	var r limit.Request
+	for range 3 {
+		r.Event(modes.User.Of("u"), limit.Bucket{})
+	}
+	limiter.Judge(&r, noon)
+	if r.Overs() != 0 || r.Observed(limit.User) != 2 {
+		t.Errorf("a rate in mode observe refuses %d of 3 and observes %d", r.Overs(), r.Observed(limit.User))
+	}
+}
+
+func TestARateGoesOnAfterAReloadUnlessItHasChanged(t *testing.T) {
+	t.Parallel()
+	const doc = `{"keys":[{"id":"k","kind":"write","sha256":%q,"rate":{"per_second":1,"burst":%d}}]}`
+	limiter := limit.New(limit.Config{})
 	first := mustParse(t, nil, doc, Hash("k"), 10)
-	if wait := first.List()[0].Limit().Take(noon, 10); wait != 0 {
+	if wait := limiter.Take(first.List()[0].Limits().Key.Own(), 10, noon); wait != 0 {
 		t.Fatalf("the burst has to wait %v", wait)
 	}
 	rotated := mustParse(t, first, doc, Hash("another key of the same id"), 10)
-	if wait := rotated.List()[0].Limit().Take(noon, 1); wait != time.Second {
+	if wait := limiter.Take(rotated.List()[0].Limits().Key.Own(), 1, noon); wait != time.Second {
 		t.Errorf("after a reload the wait is %v, want 1s", wait)
 	}
 	raised := mustParse(t, rotated, doc, Hash("k"), 20)
-	if wait := raised.List()[0].Limit().Take(noon, 20); wait != 0 {
+	if wait := limiter.Take(raised.List()[0].Limits().Key.Own(), 20, noon); wait != 0 {
 		t.Errorf("with a new rate the wait is %v, want none", wait)
-	}
-}
-
-func TestABatchOverTheBurstIsAdmittedWhenFullAndLeavesADebt(t *testing.T) {
-	t.Parallel()
-	l := newLimit(Rate{PerSecond: 10, Burst: 20})
-	if wait := l.Take(noon, 100); wait != 0 {
-		t.Fatalf("a full bucket makes a batch wait %v", wait)
-	}
-	// 80 events of debt: 8 s until it is paid, and one event more.
-	if wait := l.Wait(noon); wait.Round(time.Millisecond) != 8100*time.Millisecond {
-		t.Errorf("the next event waits %v, want 8.1s", wait)
-	}
-	if wait := l.Take(noon.Add(8*time.Second), 1); wait.Round(time.Millisecond) != 100*time.Millisecond {
-		t.Errorf("after 8 s the next waits %v, want 100ms", wait)
-	}
-	if wait := l.Take(noon.Add(8100*time.Millisecond), 1); wait != 0 {
-		t.Errorf("after 8.1 s the next waits %v", wait)
-	}
-	// A bucket that is not full refuses it, and says when it will be.
-	if wait := l.Take(noon.Add(9100*time.Millisecond), 100); wait.Round(time.Millisecond) != time.Second {
-		t.Errorf("a batch at a half-full bucket waits %v, want 1s", wait)
-	}
-	var none *Limit
-	if none.Take(noon, 1e9) != 0 || none.Wait(noon) != 0 {
-		t.Error("no limit limits")
-	}
-}
-
-func TestBurstDefaultsToOneSecond(t *testing.T) {
-	t.Parallel()
-	for perSecond, want := range map[float64]int{0.1: 1, 1: 1, 2.5: 3, 200: 200} {
-		if got := (Rate{PerSecond: perSecond}).burst(); got != want {
-			t.Errorf("burst of %v a second is %d, want %d", perSecond, got, want)
-		}
 	}
 }
 
@@ -346,30 +357,6 @@ func TestFindDoesNotAllocate(t *testing.T) {
 	presented := []byte(key)
 	if n := testing.AllocsPerRun(100, func() { keys.Find(presented) }); n != 0 {
 		t.Errorf("%v allocations", n)
-	}
-}
-
-func TestLimitsAreSafeForConcurrentUse(t *testing.T) {
-	t.Parallel()
-	l := newLimit(Rate{PerSecond: 1, Burst: 100})
-	var wg sync.WaitGroup
-	admitted := make([]int, 8)
-	for i := range admitted {
-		wg.Go(func() {
-			for range 50 {
-				if l.Take(noon, 1) == 0 {
-					admitted[i]++
-				}
-			}
-		})
-	}
-	wg.Wait()
-	sum := 0
-	for _, n := range admitted {
-		sum += n
-	}
-	if sum != 100 {
-		t.Errorf("%d events admitted at one moment, the burst is 100", sum)
 	}
 }
 
