@@ -13,7 +13,8 @@ import (
 )
 
 // balanceFile holds what the ledger opens with, as far as the host does not
-// know it: the events that were rejected, and on Kinesis those that were stored.
+// know it: the events that were rejected or duplicates, and on Kinesis those
+// that were stored.
 const balanceFile = "ledger.json"
 
 // loadBalance returns the opening balance: accepted is what the host has,

@@ -163,6 +163,9 @@ func writeLedger(out io.Writer, s ledger.Statement) error {
 	if s.Refused > 0 {
 		fmt.Fprintf(out, "; refused %d", s.Refused)
 	}
+	if s.Duplicates > 0 {
+		fmt.Fprintf(out, "; duplicates %d", s.Duplicates)
+	}
 	fmt.Fprintf(out, "; residual %d\n", s.Residual)
 	if len(s.Destinations) == 0 {
 		return nil

@@ -70,6 +70,8 @@ type Statement struct {
 	// Refused events were accepted, and the stream, which takes less than it
 	// did, will never take them: they are in the quarantine.
 	Refused uint64 `json:"refused,omitempty"`
+	// Duplicates were accepted, and stored only once before.
+	Duplicates uint64 `json:"duplicates,omitempty"`
 	// InFlight events have been received and their fate is not known yet.
 	InFlight     uint64                 `json:"in_flight,omitempty"`
 	Destinations map[string]Destination `json:"destinations"`
@@ -112,7 +114,7 @@ func (b Books) read() Statement {
 		accounts = b.Destinations()
 	}
 	if b.Intake != nil {
-		s.Accepted = b.Intake.accepted.Load()
+		s.Accepted, s.Duplicates = b.Intake.accepted.Load(), b.Intake.duplicates.Load()
 	}
 	if b.Stored != nil {
 		s.Stored = b.Stored()
@@ -133,7 +135,7 @@ func (b Books) read() Statement {
 		}
 		s.Residual += distance(s.Received, s.Rejected+s.Accepted+s.InFlight)
 		if b.Stored != nil {
-			s.Residual += distance(s.Accepted, s.Stored+s.Spooled+s.Refused)
+			s.Residual += distance(s.Accepted, s.Stored+s.Spooled+s.Refused+s.Duplicates)
 		}
 	}
 	for name, a := range accounts {

@@ -38,9 +38,14 @@ func TestTheStatementHasTheShapeOfTheContract(t *testing.T) {
 func TestEveryKindOfLossIsAResidual(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(*Intake, map[string]Account, *Books){
-		"received and forgotten":         func(in *Intake, _ map[string]Account, _ *Books) { in.Received(1) },
-		"accepted and not stored":        func(in *Intake, _ map[string]Account, _ *Books) { in.Received(1); in.Accepted(1) },
-		"stored and never accepted":      func(_ *Intake, _ map[string]Account, b *Books) { b.Stored = func() uint64 { return 10 } },
+		"received and forgotten":    func(in *Intake, _ map[string]Account, _ *Books) { in.Received(1) },
+		"accepted and not stored":   func(in *Intake, _ map[string]Account, _ *Books) { in.Received(1); in.Accepted(1) },
+		"stored and never accepted": func(_ *Intake, _ map[string]Account, b *Books) { b.Stored = func() uint64 { return 10 } },
+		"a duplicate that was stored": func(in *Intake, _ map[string]Account, b *Books) {
+			in.Received(1)
+			in.Duplicate(1)
+			b.Stored = func() uint64 { return 10 }
+		},
 		"read and forgotten":             func(_ *Intake, a map[string]Account, _ *Books) { a["crm"] = Account{Seen: 9, Delivered: 7, Dead: 1} },
 		"delivered twice in the account": func(_ *Intake, a map[string]Account, _ *Books) { a["crm"] = Account{Seen: 9, Delivered: 9, Dead: 1} },
 		"read and not stored":            func(_ *Intake, a map[string]Account, _ *Books) { a["crm"] = Account{Seen: 10, Delivered: 10} },
@@ -91,5 +96,26 @@ func TestABalanceCarriesOverARestart(t *testing.T) {
 	b.Intake = restarted
 	if s := b.Statement(); s.Residual != 0 || s.Received != 10 || s.Rejected != 1 {
 		t.Errorf("%+v", s)
+	}
+}
+
+func TestADuplicateIsAcceptedAndNotStored(t *testing.T) {
+	t.Parallel()
+	in, _, b := books()
+	in.Received(3)
+	in.Duplicate(3)
+	s := b.Statement()
+	if s.Residual != 0 || s.Accepted != 12 || s.Stored != 9 || s.Duplicates != 3 {
+		t.Errorf("%+v", s)
+	}
+	// The stream knows what it holds after a restart, and nothing of duplicates.
+	opening := in.Balance()
+	if opening.Accepted != 9 || opening.Duplicates != 3 {
+		t.Errorf("the balance is %+v", opening)
+	}
+	b.Intake = &Intake{}
+	b.Intake.Open(opening)
+	if s := b.Statement(); s.Residual != 0 || s.Received != 13 || s.Duplicates != 3 {
+		t.Errorf("after a restart: %+v", s)
 	}
 }
