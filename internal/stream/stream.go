@@ -62,19 +62,25 @@ type Batch struct {
 	data    []byte
 	items   []item
 	spooled bool
+	// ownIDs counts the items with that mark; skipped those with that one, and
+	// skippedBytes what they take.
+	ownIDs, skipped, skippedBytes int
 }
 
 type item struct {
 	hash       uint64 // of the partition key
 	start, end int    // of the stored form in data
+	source     string
 	err        error
+	// ownID, skip and duplicate are marks, see the methods of Batch.
+	ownID, skip, duplicate bool
 }
 
 // Add encodes an event into the batch and returns its index.
 func (b *Batch) Add(e *event.Event) int {
 	start := len(b.data)
 	b.data = e.Append(b.data)
-	b.items = append(b.items, item{hash: event.Hash(e.PartitionKey()), start: start, end: len(b.data)})
+	b.items = append(b.items, item{hash: event.Hash(e.PartitionKey()), start: start, end: len(b.data), source: e.Source})
 	return len(b.items) - 1
 }
 
@@ -85,10 +91,82 @@ func (b *Batch) Keep(keep func(i int) bool) {
 	for i, it := range b.items {
 		if keep(i) {
 			kept = append(kept, it)
+			continue
+		}
+		if it.ownID {
+			b.ownIDs--
+		}
+		if it.skip {
+			b.skipped--
+		} else {
+			b.skippedBytes += it.end - it.start // they stay in data
 		}
 	}
 	clear(b.items[len(kept):])
 	b.items = kept
+}
+
+// MarkOwnID says that the id of event i is its sender's own: the sender may
+// send the event again under it. An id that the gateway made comes once.
+func (b *Batch) MarkOwnID(i int) {
+	if !b.items[i].ownID {
+		b.items[i].ownID = true
+		b.ownIDs++
+	}
+}
+
+// OwnID returns whether MarkOwnID was called for event i.
+func (b *Batch) OwnID(i int) bool { return b.items[i].ownID }
+
+// OwnIDs returns the number of events whose id is their sender's own.
+func (b *Batch) OwnIDs() int { return b.ownIDs }
+
+// Identity returns the identity of event i.
+func (b *Batch) Identity(i int) event.Identity {
+	identity, _ := event.IdentityFrom(b.items[i].source, b.Event(i)) // Add has written it: it has one
+	return identity
+}
+
+// Skip says whether the next Put passes event i over: it does not write and not
+// count it, and leaves what Err says of it.
+func (b *Batch) Skip(i int, skip bool) {
+	it := &b.items[i]
+	if it.skip == skip {
+		return
+	}
+	it.skip = skip
+	if skip {
+		b.skipped++
+		b.skippedBytes += it.end - it.start
+	} else {
+		b.skipped--
+		b.skippedBytes -= it.end - it.start
+	}
+}
+
+// Skipped returns whether event i is to be passed over.
+func (b *Batch) Skipped(i int) bool { return b.items[i].skip }
+
+// Load returns how many events the next Put writes, and their bytes.
+func (b *Batch) Load() (events, bytes int) {
+	return len(b.items) - b.skipped, len(b.data) - b.skippedBytes
+}
+
+// MarkDuplicate says that event i is durable since it was stored before, and
+// was not written again.
+func (b *Batch) MarkDuplicate(i int) { b.items[i].duplicate = true }
+
+// Duplicates returns how many events MarkDuplicate was called for.
+func (b *Batch) Duplicates() (n int) {
+	if b.ownIDs == 0 {
+		return 0
+	}
+	for i := range b.items {
+		if b.items[i].duplicate {
+			n++
+		}
+	}
+	return n
 }
 
 // Len returns the number of events.
@@ -123,4 +201,5 @@ func (b *Batch) Reset() {
 	clear(b.items)
 	b.Span = trace.SpanContext{}
 	b.data, b.items, b.spooled = b.data[:0], b.items[:0], false
+	b.ownIDs, b.skipped, b.skippedBytes = 0, 0, 0
 }

@@ -215,7 +215,7 @@ func TestParseNamesTheFaultsOfRestrictions(t *testing.T) {
 
 func TestModes(t *testing.T) {
 	t.Parallel()
-	keys := mustParse(t, nil, `{"keys":[{"id":"k","kind":"write","sha256":%q,"origins":["https://a.example"],"events":["a"],"ips":["10.0.0.0/8"],
+	keys := mustParse(t, nil, `{"keys":[{"id":"k","kind":"write","sha256":%q,"origins":["https://a.example"],"events":["a"],"ips":["10.0.0.0/8"],"user_rate":{"per_second":1},
 		"modes":{"origins":"observe","events":"off","ips":"enforce","user_rate":"observe"}}]}`, Hash("k"))
 	k := keys.Find([]byte("k"))
 	for r, want := range map[Restriction]Mode{

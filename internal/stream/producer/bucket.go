@@ -97,7 +97,9 @@ type waiter struct {
 	done    chan struct{} // capacity 1: receives once, when pending drops to 0
 	started time.Time
 	span    trace.SpanContext // of the request
-	pending int               // parts without an answer
+	// later, if not nil, is told what became of events whose sender has left.
+	later   func(event int, spooled bool, err error)
+	pending int // parts without an answer
 	failed  bool
 	// spooled says that some of the events are durable in a spool.
 	spooled bool
@@ -114,15 +116,17 @@ type waiter struct {
 type part struct {
 	record *record // nil: settled, with err
 	err    error
+	// left says that the sender has left with err, which is not the last word.
+	left bool
 }
 
-// noPart marks an event that never joined a record.
+// noPart marks an event that never joined a record: too large, or passed over.
 const noPart = -1
 
 func (w *waiter) reset() {
 	clear(w.parts)
 	w.parts, w.partOf = w.parts[:0], w.partOf[:0]
-	w.pending, w.failed, w.spooled, w.gone = 0, false, false, false
+	w.pending, w.failed, w.spooled, w.gone, w.later = 0, false, false, false, nil
 }
 
 // newPart adds a part and returns its index.
@@ -136,6 +140,7 @@ func (w *waiter) newPart() int32 {
 // and returns its index.
 func (w *waiter) splitPart(old, keep int32) int32 {
 	n := w.newPart()
+	w.parts[n].left = w.parts[old].left
 	for i := range w.partOf {
 		switch {
 		case w.partOf[i] != old:

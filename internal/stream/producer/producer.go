@@ -130,16 +130,28 @@ func New(s Stream, intake *ledger.Intake, cfg Config) (*Producer, error) {
 //
 // Put waits as long as ctx allows. When ctx is done it returns at once, and
 // events that are on their way stay so and are counted when they arrive. The
-// batch is the caller's again when Put returns.
-func (p *Producer) Put(ctx context.Context, b *stream.Batch) error {
-	if b.Len() == 0 {
+// batch is the caller's again when Put returns. Events that Batch.Skip names
+// are passed over.
+func (p *Producer) Put(ctx context.Context, b *stream.Batch) error { return p.PutAndTell(ctx, b, nil) }
+
+// PutAndTell is Put for those who want to know in the end what became of the
+// events that it left with fault.Ambiguous: later, if not nil, is called once
+// for each of these, by its index in the batch. A nil err says that the event
+// is durable, in a spool if spooled; fault.Unavailable or TooLarge that it is
+// not and will not be; and fault.Ambiguous that nobody will ever know, since
+// Run has ended. The first call may come before PutAndTell has returned, the
+// last long after it. later must be quick and must not call the Producer.
+func (p *Producer) PutAndTell(ctx context.Context, b *stream.Batch, later func(event int, spooled bool, err error)) error {
+	if events, _ := b.Load(); events == 0 {
 		return nil
 	}
 	if err := ctx.Err(); err != nil {
 		return p.turnAway(b, ledger.Unavailable, &fault.Error{Kind: fault.Unavailable, Detail: "no time was left to store the event", Err: err})
 	}
 	w := p.waiters.Get().(*waiter)
+	w.later = later
 	if err := p.take(w, b); err != nil {
+		w.later = nil
 		p.waiters.Put(w)
 		return err
 	}
@@ -153,6 +165,7 @@ func (p *Producer) Put(ctx context.Context, b *stream.Batch) error {
 	var first error
 	if w.failed {
 		first = w.report(b)
+		w.tellUndecided()
 	}
 	b.SetSpooled(w.spooled)
 	w.reset()
@@ -163,7 +176,7 @@ func (p *Producer) Put(ctx context.Context, b *stream.Batch) error {
 // take copies the events into the records of their buckets and wakes a
 // worker. If it returns an error, it has taken none.
 func (p *Producer) take(w *waiter, b *stream.Batch) error {
-	n := b.Len()
+	n, _ := b.Load()
 	w.started, w.span = time.Now(), b.Span
 	p.mu.Lock()
 	if p.stopping {
@@ -175,7 +188,12 @@ func (p *Producer) take(w *waiter, b *stream.Batch) error {
 		return p.turnAway(b, ledger.Overloaded, err)
 	}
 	p.stats.Events += uint64(n)
-	for i := range n {
+	taken := n
+	for i := range b.Len() {
+		if b.Skipped(i) {
+			w.partOf = append(w.partOf, noPart)
+			continue
+		}
 		b.Fail(i, nil)
 		bucket := &p.buckets[bucketOf(b.Hash(i), len(p.buckets))]
 		event := b.Event(i)
@@ -183,6 +201,7 @@ func (p *Producer) take(w *waiter, b *stream.Batch) error {
 			b.Fail(i, errTooLarge)
 			w.partOf = append(w.partOf, noPart)
 			w.failed = true
+			taken--
 			continue
 		}
 		r := bucket.last
@@ -197,14 +216,7 @@ func (p *Producer) take(w *waiter, b *stream.Batch) error {
 		r.add(w, event)
 		p.charge(r)
 	}
-	taken := n
 	if w.failed {
-		taken = 0
-		for _, part := range w.partOf {
-			if part != noPart {
-				taken++
-			}
-		}
 		p.stats.Rejected += uint64(n - taken)
 		p.intake.Rejected(ledger.TooLarge, n-taken)
 	}
@@ -236,12 +248,13 @@ const eventBytes, recordBytes = 48, 256
 // admit decides whether there is memory for a batch.
 func (p *Producer) admit(b *stream.Batch, now time.Time) error {
 	const most = 2 // records that a full one may have become, events being of any size
-	records := len(p.buckets) + most*b.Size()/p.cfg.FullRecordBytes
+	events, size := b.Load()
+	records := len(p.buckets) + most*size/p.cfg.FullRecordBytes
 	if p.cfg.OneEventPerRecord {
-		records = b.Len()
+		records = events
 	}
-	need := b.Size() + b.Len()*eventBytes + min(records, b.Len())*(p.firstBytes+recordBytes)
-	if b.Size() > p.cfg.MaxBufferedBytes {
+	need := size + events*eventBytes + min(records, events)*(p.firstBytes+recordBytes)
+	if size > p.cfg.MaxBufferedBytes {
 		return errBatchSize
 	}
 	if p.held+need > p.cfg.MaxBufferedBytes && p.left > 0 {
@@ -273,12 +286,15 @@ func (p *Producer) turnAway(b *stream.Batch, reason ledger.Reason, err error) er
 		reason = ledger.TooLarge
 	}
 	for i := range b.Len() {
-		b.Fail(i, err)
+		if !b.Skipped(i) {
+			b.Fail(i, err)
+		}
 	}
-	p.intake.Rejected(reason, b.Len())
+	events, _ := b.Load()
+	p.intake.Rejected(reason, events)
 	p.mu.Lock()
-	p.stats.Events += uint64(b.Len())
-	p.stats.Rejected += uint64(b.Len())
+	p.stats.Events += uint64(events)
+	p.stats.Rejected += uint64(events)
 	p.mu.Unlock()
 	return err
 }
@@ -307,7 +323,7 @@ func (p *Producer) leave(w *waiter, b *stream.Batch, cause error) (err error, le
 		if part.record == nil {
 			continue
 		}
-		part.err = late
+		part.err, part.left = late, true
 		if part.record.live--; part.record.live == 0 {
 			p.left++
 		}
@@ -316,22 +332,38 @@ func (p *Producer) leave(w *waiter, b *stream.Batch, cause error) (err error, le
 }
 
 // report writes the failures of a Put into its batch and returns the first.
-func (w *waiter) report(b *stream.Batch) error {
+func (w *waiter) report(b *stream.Batch) (first error) {
 	for i, n := range w.partOf {
 		if n != noPart && w.parts[n].err != nil {
 			b.Fail(i, w.parts[n].err)
 		}
-	}
-	return firstError(b)
-}
-
-func firstError(b *stream.Batch) error {
-	for i := range b.Len() {
-		if err := b.Err(i); err != nil {
-			return err
+		if first == nil && !b.Skipped(i) {
+			first = b.Err(i)
 		}
 	}
-	return nil
+	return first
+}
+
+// tellUndecided tells of the events of a Put that was answered with what will
+// never be known.
+func (w *waiter) tellUndecided() {
+	for i := range w.parts {
+		if err := w.parts[i].err; fault.KindOf(err) == fault.Ambiguous {
+			w.tell(int32(i), false, err)
+		}
+	}
+}
+
+// tell tells of the events of a part.
+func (w *waiter) tell(part int32, spooled bool, err error) {
+	if w.later == nil {
+		return
+	}
+	for i, n := range w.partOf {
+		if n == part {
+			w.later(i, spooled, err)
+		}
+	}
 }
 
 // newRecord returns an empty record for a bucket, with room for an event.
@@ -448,7 +480,12 @@ var errDropped = fault.New(fault.Unavailable, "the stream did not take the event
 func (p *Producer) settle(r *record, err error, wake []*waiter, now time.Time) []*waiter {
 	for i := range r.shares {
 		w := r.shares[i].w
-		w.parts[r.shares[i].part] = part{err: err}
+		n := r.shares[i].part
+		left := w.parts[n].left
+		w.parts[n] = part{err: err}
+		if left {
+			w.tell(n, r.spooled, err)
+		}
 		w.failed = w.failed || err != nil
 		w.spooled = w.spooled || r.spooled
 		if w.pending--; w.pending > 0 {
