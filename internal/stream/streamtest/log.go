@@ -232,6 +232,18 @@ func (l *Log) Last(context.Context) (uint64, error) {
 	return l.disk.first + uint64(len(l.disk.entries)) - 1, nil
 }
 
+// Before returns the position before the oldest entry stored at or after a time.
+func (l *Log) Before(_ context.Context, t time.Time) (uint64, error) {
+	l.disk.mu.Lock()
+	defer l.disk.mu.Unlock()
+	for i := range l.disk.entries {
+		if !l.disk.entries[i].StoredAt.Before(t) {
+			return l.disk.first + uint64(i) - 1, nil
+		}
+	}
+	return l.disk.first + uint64(len(l.disk.entries)) - 1, nil
+}
+
 // Backlog returns the events and bytes that it holds.
 func (l *Log) Backlog(context.Context) (events, size uint64, err error) {
 	l.disk.mu.Lock()
