@@ -131,6 +131,15 @@ func (s *keySet) keys(now time.Time) *jwks {
 // verify finds the key that a token is signed with and returns the version of
 // the keys that has it. good says whether the signature fits a key.
 func (s *keySet) verify(kid string, alg jose.SignatureAlgorithm, token string, good func(any) bool) (*jwks, *Refusal) {
+	j := s.keys(time.Now())
+	if refusal, decided := j.decide(kid, alg, good); decided {
+		return j, refusal
+	}
+	if s.waiting.Add(1) > maxWaiting {
+		s.waiting.Add(-1)
+		return nil, s.undecided(time.Second)
+	}
+	defer s.waiting.Add(-1)
 	name := kid
 	if name == "" {
 		// Without a name it can only be said of this one token that no key
@@ -138,44 +147,35 @@ func (s *keySet) verify(kid string, alg jose.SignatureAlgorithm, token string, g
 		sum := sha256.Sum256([]byte(token))
 		name = "\x00" + string(sum[:])
 	}
-	var timeout <-chan time.Time
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
 	var fetch uint64
 	for {
 		now := time.Now()
-		j := s.keys(now)
-		if j != nil {
-			switch named, fits := j.try(kid, alg, good); {
-			case fits:
-				return j, nil
-			case named:
-				return nil, invalid("the token is not signed by the key that it names with the algorithm that it names")
-			}
-		}
 		ended, refusal := s.ask(name, j, &fetch, now)
 		if refusal != nil {
 			return nil, refusal
 		}
-		if timeout == nil {
-			if s.waiting.Add(1) > maxWaiting {
-				s.waiting.Add(-1)
-				return nil, s.undecided(time.Second)
-			}
-			defer s.waiting.Add(-1)
-			timer := time.NewTimer(patience)
-			defer timer.Stop()
-			timeout = timer.C
-		}
 		select {
 		case <-ended:
-		case <-timeout:
+		case <-timeout.C:
 			return nil, s.undecided(time.Second)
+		}
+		j = s.keys(time.Now())
+		if refusal, decided := j.decide(kid, alg, good); decided {
+			return j, refusal
 		}
 	}
 }
 
-// try looks for the signing key of a token. named is whether there is a key of
-// that name; a token without a name may be signed by any.
-func (j *jwks) try(kid string, alg jose.SignatureAlgorithm, good func(any) bool) (named, fits bool) {
+// decide looks for the signing key of a token; j may be nil. It is decided if
+// there is one, or if the one that the token names does not fit. A token that
+// names none may be signed by any.
+func (j *jwks) decide(kid string, alg jose.SignatureAlgorithm, good func(any) bool) (refusal *Refusal, decided bool) {
+	if j == nil {
+		return nil, false
+	}
+	named := false
 	for i := range j.keys {
 		k := &j.keys[i]
 		if kid != "" && k.id != kid {
@@ -183,10 +183,13 @@ func (j *jwks) try(kid string, alg jose.SignatureAlgorithm, good func(any) bool)
 		}
 		named = named || kid != ""
 		if slices.Contains(k.algorithms, alg) && good(k.key) {
-			return named, true
+			return nil, true
 		}
 	}
-	return named, false
+	if named {
+		return invalid("the token is not signed by the key that it names with the algorithm that it names"), true
+	}
+	return nil, false
 }
 
 // ready is a fetch that has ended.
