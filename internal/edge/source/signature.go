@@ -90,7 +90,7 @@ func (s *signer) timestamp(h Signed, now time.Time) (int64, *Refusal) {
 // answered 2xx, a ReplayedSignature for as long as its timestamp is within the
 // tolerance. The caller must settle the receipt when it has answered.
 //
-// The memory is this process's, of at most 500,000 requests (about 30 MB), each
+// The memory is this process's, of at most 500,000 requests (10 to 20 MB), each
 // kept as long as the longest tolerance of the document; with it full the
 // answer is Undecided. After a restart, at another gateway, and after a
 // tolerance was raised, a request can be accepted once more: what keeps it from
@@ -191,7 +191,7 @@ const (
 	// slotSeconds is how many seconds of timestamps share a map: they are
 	// forgotten together.
 	slotSeconds = 16
-	// maxRemembered is how many signed requests are remembered, about 60 bytes
+	// maxRemembered is how many signed requests are remembered, 20 to 40 bytes
 	// each.
 	maxRemembered = 500_000
 )
