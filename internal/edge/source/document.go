@@ -27,6 +27,14 @@ import (
 // the table that the result replaces, nil for none: a key keeps the state of
 // its rate limit if its rate is the same.
 func Parse(document []byte, previous *Keys) (*Keys, error) {
+	keys, err := parse(document, previous)
+	if err == nil {
+		keys.activate()
+	}
+	return keys, err
+}
+
+func parse(document []byte, previous *Keys) (*Keys, error) {
 	raws, err := split(document)
 	if err != nil {
 		return nil, err
@@ -74,7 +82,7 @@ func Parse(document []byte, previous *Keys) (*Keys, error) {
 // may be in the environment (as lookup knows it) and in files. They are looked
 // up when the document is read, and not again before it changes.
 func Load(document []byte, previous *Keys, lookup func(string) (string, bool)) (*Keys, error) {
-	keys, err := Parse(document, previous)
+	keys, err := parse(document, previous)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +102,7 @@ func Load(document []byte, previous *Keys, lookup func(string) (string, bool)) (
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
+	keys.activate()
 	return keys, nil
 }
 

@@ -343,19 +343,12 @@ func (f *fetcher) wake() {
 	}
 }
 
-// use returns the set of each address, and forgets the others.
-func (f *fetcher) use(addresses []string) map[string]*keySet {
+// use fetches for these sets from now on, and for no other.
+func (f *fetcher) use(sets map[string]*keySet) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	sets := map[string]*keySet{}
-	for _, address := range addresses {
-		if sets[address] = f.sets[address]; sets[address] == nil {
-			sets[address] = newKeySet(address, f.wake)
-		}
-	}
 	f.sets = sets
 	f.wake()
-	return sets
 }
 
 // Run fetches the public keys of the issuers of tokens (JWKS) before they are
@@ -603,10 +596,8 @@ type Issuer struct {
 // Issuers returns how the keys of the token issuers stand, in the order of
 // their addresses.
 func (ks *Keys) Issuers() []Issuer {
-	ks.fetcher.mu.Lock()
-	defer ks.fetcher.mu.Unlock()
-	all := make([]Issuer, 0, len(ks.fetcher.sets))
-	for _, s := range ks.fetcher.sets {
+	all := make([]Issuer, 0, len(ks.sets))
+	for _, s := range ks.sets {
 		s.mu.Lock()
 		i := Issuer{JWKS: s.address, Failing: s.err != nil}
 		if s.current.Load() != nil {

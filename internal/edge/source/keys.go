@@ -202,6 +202,9 @@ type Keys struct {
 	// fetcher and window are shared with the tables before and after this one.
 	fetcher *fetcher
 	window  *window
+	sets    map[string]*keySet // of the token issuers, by address
+	// tolerance is the longest of the signatures' keys.
+	tolerance time.Duration
 }
 
 // newKeys builds the table. The keys must have been validated.
@@ -216,8 +219,7 @@ func newKeys(list []*Key, previous *Keys) *Keys {
 	} else {
 		ks.fetcher, ks.window = newFetcher(), newWindow()
 	}
-	var addresses []string
-	var tolerance time.Duration
+	ks.sets = map[string]*keySet{}
 	for _, k := range list {
 		if k.Source == "" {
 			k.Source = k.ID
@@ -228,10 +230,17 @@ func newKeys(list []*Key, previous *Keys) *Keys {
 		k.inherit(before[k.ID])
 		if k.signer != nil {
 			k.signer.window = ks.window
-			tolerance = max(tolerance, k.signer.tolerance)
+			ks.tolerance = max(ks.tolerance, k.signer.tolerance)
 		}
 		if k.Kind == Token {
-			addresses = append(addresses, k.JWKS)
+			k.jwks = ks.sets[k.JWKS]
+			if k.jwks == nil && previous != nil {
+				k.jwks = previous.sets[k.JWKS]
+			}
+			if k.jwks == nil {
+				k.jwks = newKeySet(k.JWKS, ks.fetcher.wake)
+			}
+			ks.sets[k.JWKS] = k.jwks
 		} else {
 			_, _ = hex.Decode(k.hash[:], []byte(k.SHA256)) // Parse has validated it
 			ks.byHash[k.hash] = k
@@ -246,10 +255,7 @@ func newKeys(list []*Key, previous *Keys) *Keys {
 			ks.anyOrigin.all = true
 		}
 	}
-	ks.window.tolerance.Store(int64(tolerance / time.Second))
-	sets := ks.fetcher.use(addresses)
 	for _, k := range list {
-		k.jwks = sets[k.JWKS]
 		// An older value is the key itself, but for its end.
 		for _, p := range k.Previous {
 			older := *k
@@ -283,6 +289,12 @@ func (k *Key) rules() *limit.Rules {
 		return nil
 	}
 	return &rules
+}
+
+// activate makes what the tables share serve this one.
+func (ks *Keys) activate() {
+	ks.window.tolerance.Store(int64(ks.tolerance / time.Second))
+	ks.fetcher.use(ks.sets)
 }
 
 // inherit takes over what must outlive the document from the key that had the

@@ -403,6 +403,35 @@ func TestAFetchThatBeganBeforeTheTokenCameDoesNotRefuseIt(t *testing.T) {
 	})
 }
 
+func TestADocumentThatIsNotTakenDoesNotStopTheFetching(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		key, young := sourcetest.NewKey("k1", jose.ES256, 1), sourcetest.NewKey("k2", jose.ES256, 2)
+		is := sourcetest.NewIssuer(key)
+		keys := running(t, tokenDocument, is)
+		without := `{"keys":[{"id":"b","kind":"secret","sha256":%q,"signature":{"secret":"env:NOWHERE"}}]}`
+		if _, err := Load(fmt.Appendf(nil, without, Hash("b")), keys, noEnvironment); err == nil {
+			t.Fatal("taken")
+		}
+		is.Rotate(young)
+		if _, _, refusal := keys.VerifyToken(young.Sign(t, claimsAt(time.Now())), time.Now()); refusal != nil {
+			t.Error(refusal)
+		}
+		// One that is taken does, and brings the issuer back when it has it.
+		other := mustParse(t, keys, `{"keys":[]}`)
+		before, _ := is.Fetches()
+		time.Sleep(2 * time.Hour)
+		if after, _ := is.Fetches(); after != before {
+			t.Errorf("%d fetches for nobody", after-before)
+		}
+		again := mustParse(t, other, "%s", tokenDocument)
+		synctest.Wait()
+		if _, _, refusal := again.VerifyToken(young.Sign(t, claimsAt(time.Now())), time.Now()); refusal != nil {
+			t.Error(refusal)
+		}
+	})
+}
+
 func TestKeysAreFetchedAgainAsTheIssuerSays(t *testing.T) {
 	t.Parallel()
 	for control, want := range map[string]time.Duration{
@@ -519,7 +548,7 @@ func FuzzToken(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range keys.fetcher.sets {
+		for _, s := range keys.sets {
 			s.end(fetched{keys: j, fresh: maxFresh}, nil, time.Now())
 			s.asks.SetBurst(0) // nothing to wait for
 		}
@@ -564,7 +593,7 @@ func cachedToken(t testing.TB, n int) (*Keys, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range keys.fetcher.sets {
+	for _, s := range keys.sets {
 		s.end(fetched{keys: j, fresh: maxFresh}, nil, time.Now())
 	}
 	token := key.Sign(t, claimsAt(time.Now(), "exp", time.Now().Unix()+86400, "name", strings.Repeat("x", 300)))
@@ -602,7 +631,7 @@ func BenchmarkVerifyToken(b *testing.B) {
 			key := sourcetest.NewKey("k1", alg, 1)
 			keys := mustParse(b, nil, "%s", tokenDocument)
 			j, _ := parseJWKS(sourcetest.NewIssuer(key).Document())
-			for _, s := range keys.fetcher.sets {
+			for _, s := range keys.sets {
 				s.end(fetched{keys: j, fresh: maxFresh}, nil, time.Now())
 			}
 			token := key.Sign(b, claimsAt(time.Now()))
