@@ -110,6 +110,7 @@ Every flag can be given in the environment too: --data-dir is SLUICE_DATA_DIR.`,
 		newStream(&settings),
 		newSpool(&settings),
 		newCost(&settings),
+		newDoctor(&settings),
 	)
 	return root
 }
