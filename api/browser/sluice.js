@@ -21,11 +21,11 @@
  *   page(name, data, more)              all of them may be left out
  *   identify(userId, traits, more)      from now on events are of this user
  *   group(groupId, traits, more)
- *   alias(userId, previousId, more)     previousId: who it is so far, if left out
  *   reset()                             forgets the user, and begins a new one
  *   flush()                             sends what waits, now
  *
- * more replaces fields of the event, such as { timestamp: '2026-11-23T10:00:00Z' }.
+ * more replaces fields of the event, such as { timestamp: '2026-11-23T10:00:00Z' };
+ * an alias is sluice('track', 'alias', {}, { type: 'alias', user_id: 'new', previousId: 'old' }).
  *
  * What it promises: an event leaves the queue when the gateway has answered
  * that it is stored, or that it is invalid. There are two exceptions. The
@@ -84,6 +84,7 @@
   let busy // whether pump is at work
   let sending = [] // entries in flight
   let lasting // whether those arrive even if the page goes
+  let gone // whether the page has been told that it ends
   let failures = 0 // one after another
   let most = mostEvents // of the next request
 
@@ -137,8 +138,8 @@
   const mine = () => lock().slice(13) == me
   const unlock = () => mine() && del('l')
 
-  // pause is for how long nothing may be sent, in ms: after a failure, and
-  // while another page sends.
+  // pause is for how long nothing may be sent, in ms: while another page sends,
+  // and until the time 'w', which is there from a failure to the next success.
   const pause = () => Math.min(longestAsked, Math.max(get('w'), mine() ? 0 : lock().slice(0, 13)) - now())
 
   const soon = () => later(Math.max(pause(), company))
@@ -199,34 +200,32 @@
     }
     failures = 0
     most = mostEvents
+    del('w')
     return true
   }
 
   // leave hands the events of this page that wait to the browser. What the
   // browser has taken is removed, or each visit would send the last events of
-  // the one before. If the gateway is known to be away, or another page is
-  // sending, all stays.
+  // the one before; but if the last request has failed all stays, and may be
+  // sent again with the same ids. In a pause nothing is sent.
   const leave = () => {
     if (pause() > 0) return
+    const settle = get('w') ? () => 0 : remove
     let rest = waiting().filter(e => own[e[0]] && !sending.some(s => s[0] == e[0]))
-    if (lasting && !failures) sending.map(remove)
+    if (lasting) sending.map(settle)
     while (rest[0]) {
       const part = cut(rest)
       const body = bodyOf(part)
-      if (nav.sendBeacon ? nav.sendBeacon(url, body) : fetch(url, { method: 'POST', body, keepalive: true })) part.map(remove)
+      if (nav.sendBeacon ? nav.sendBeacon(url, body) : fetch(url, { method: 'POST', body, keepalive: true })) part.map(settle)
       rest = rest.slice(part.length)
     }
     unlock()
   }
 
-  const anonymous = () => {
-    if (!get('a')) put('a', uuid())
-    return get('a')
-  }
-
   const add = (type, name, data, more, extra) => {
+    if (!get('a')) put('a', uuid())
     const event = {
-      id: uuid(), type, name, data: data || {}, user_id: get('u') || undefined, anonymous_id: anonymous(),
+      id: uuid(), type, name, data: data || {}, user_id: get('u') || undefined, anonymous_id: get('a'),
       timestamp: new Date().toISOString(),
       context: {
         page: where(), userAgent: nav.userAgent, locale: nav.language, library: { name: 'sluice.js', version },
@@ -241,7 +240,8 @@
         del(k)
       }
     }
-    soon()
+    if (gone) leave()
+    else soon()
   }
 
   const where = () => ({
@@ -258,9 +258,10 @@
       } catch (e) {
         // Forbidden: memory.
       }
-      addEventListener('pagehide', leave)
-      addEventListener('visibilitychange', () => doc.hidden && pump(1))
-      addEventListener('online', () => (put('w', 0), pump()))
+      addEventListener('pagehide', () => { gone = 1; leave() })
+      addEventListener('pageshow', () => { gone = 0 })
+      addEventListener('visibilitychange', () => doc.hidden && !gone && pump(1))
+      addEventListener('online', () => (del('w'), pump()))
       soon()
       early.splice(0).map(run)
     },
@@ -271,7 +272,6 @@
       add('identify', 'identify', traits, more)
     },
     group: (groupId, traits, more) => add('group', 'group', traits, more, { groupId }),
-    alias: (user, previous, more) => add('alias', 'alias', {}, more, { user_id: user, previousId: previous || get('u') || anonymous() }),
     reset: () => ['a', 'u'].map(del),
     flush: () => pump(),
   }

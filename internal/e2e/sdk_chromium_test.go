@@ -8,10 +8,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/eventsluice/sluice/internal/testenv"
 )
@@ -193,14 +193,14 @@ type tab struct {
 
 	mu      sync.Mutex
 	console []string
-	loads   int
-	changed chan struct{} // closed at the next load
+	loaded  map[string]bool // documents, by their loaders
+	changed chan struct{}   // closed at the next load
 }
 
 // open opens a tab and waits until its page has loaded.
 func (v *visitor) open(url string) *tab {
 	v.t.Helper()
-	tb := &tab{v: v, changed: make(chan struct{})}
+	tb := &tab{v: v, loaded: map[string]bool{}, changed: make(chan struct{})}
 	var target struct{ TargetID string }
 	v.must(v.c.call("", "Target.createTarget", map[string]any{"url": "about:blank", "browserContextId": v.context, "newWindow": true}, &target))
 	tb.target = target.TargetID
@@ -213,6 +213,7 @@ func (v *visitor) open(url string) *tab {
 	for _, domain := range []string{"Page", "Runtime", "Network"} {
 		tb.must(domain+".enable", nil, nil)
 	}
+	tb.must("Page.setLifecycleEventsEnabled", map[string]any{"enabled": true}, nil)
 	if v.first != "" {
 		tb.must("Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": v.first}, nil)
 	}
@@ -243,10 +244,13 @@ func (tb *tab) heard(m devtoolsMessage) {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
 	switch m.Method {
-	case "Page.loadEventFired":
-		tb.loads++
-		close(tb.changed)
-		tb.changed = make(chan struct{})
+	case "Page.lifecycleEvent":
+		var p struct{ LoaderID, Name string }
+		if _ = json.Unmarshal(m.Params, &p); p.Name == "load" {
+			tb.loaded[p.LoaderID] = true
+			close(tb.changed)
+			tb.changed = make(chan struct{})
+		}
 	case "Runtime.consoleAPICalled":
 		var p struct {
 			Type string
@@ -279,25 +283,39 @@ func (tb *tab) said() []string {
 // goTo leaves for another page and waits until that has loaded.
 func (tb *tab) goTo(url string) {
 	tb.v.t.Helper()
-	tb.load("Page.navigate", map[string]any{"url": url})
+	var result struct{ LoaderID, ErrorText string }
+	tb.must("Page.navigate", map[string]any{"url": url}, &result)
+	if result.ErrorText != "" {
+		tb.v.t.Fatalf("%s: %s", url, result.ErrorText)
+	}
+	for {
+		tb.mu.Lock()
+		loaded, changed := tb.loaded[result.LoaderID], tb.changed
+		tb.mu.Unlock()
+		if loaded {
+			return
+		}
+		select {
+		case <-changed:
+		case <-time.After(patience):
+			tb.v.t.Fatalf("%s does not load", url)
+		}
+	}
 }
 
-func (tb *tab) reload() {
-	tb.v.t.Helper()
-	tb.load("Page.reload", nil)
-}
-
-func (tb *tab) load(method string, params any) {
+// leave evaluates an expression that takes the tab to another page, and waits
+// until that has loaded.
+func (tb *tab) leave(expression string) {
 	tb.v.t.Helper()
 	tb.mu.Lock()
-	loaded := tb.changed
+	changed := tb.changed
 	tb.mu.Unlock()
-	var result struct{ ErrorText string }
-	tb.must(method, params, &result)
-	if result.ErrorText != "" {
-		tb.v.t.Fatalf("%s %v: %s", method, params, result.ErrorText)
+	tb.eval(expression+"; 0", nil)
+	select {
+	case <-changed:
+	case <-time.After(patience):
+		tb.v.t.Fatalf("%s: no page loads", expression)
 	}
-	<-loaded
 }
 
 // close closes the tab as a person does: the page is told.
@@ -334,12 +352,6 @@ func (tb *tab) offline(off bool) {
 	tb.must("Network.emulateNetworkConditions", map[string]any{"offline": off, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}, nil)
 }
 
-// visible shows the tab, or hides it behind another.
-func (tb *tab) front() {
-	tb.v.t.Helper()
-	tb.must("Page.bringToFront", nil, nil)
-}
-
 // js is a value as a JavaScript expression.
 func js(t *testing.T, v any) string {
 	t.Helper()
@@ -349,5 +361,3 @@ func js(t *testing.T, v any) string {
 	}
 	return string(text)
 }
-
-var _ = filepath.Join

@@ -15,10 +15,12 @@ import (
 )
 
 // pages is a web site, at another origin than the gateway's. /page/NAME has
-// the bundle NAME in it, and /empty nothing.
+// the bundle NAME in it, /snippet/ our snippet and /empty/ nothing.
 type pages struct {
 	*httptest.Server
 	origin string
+	// insecure is the same site where browsers do not trust the network.
+	insecure string
 
 	mu      sync.Mutex
 	bundles map[string][]byte
@@ -31,6 +33,7 @@ func newPages(t *testing.T) *pages {
 	p.Server = httptest.NewServer(p)
 	// Of another site than 127.0.0.1 is, and safe to a browser all the same.
 	p.origin = strings.Replace(p.URL, "127.0.0.1", "localhost", 1)
+	p.insecure = strings.Replace(p.URL, "127.0.0.1", "shop.example", 1)
 	t.Cleanup(p.Close)
 	return p
 }
@@ -47,6 +50,16 @@ func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "page":
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		fmt.Fprintf(w, `<!doctype html><html lang="en"><title>Shop</title><link rel="icon" href="data:,"><script src="/bundle/%s.js"></script><p>Hello`, name)
+	case "snippet":
+		// As the documents say, with calls before the script has come.
+		q := r.URL.Query()
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		if policy := q.Get("policy"); policy != "" {
+			w.Header().Set("Content-Security-Policy", policy)
+		}
+		fmt.Fprintf(w, `<!doctype html><html lang="en"><title>Shop</title><link rel="icon" href="data:,">
+<script nonce="n">window.sluice = window.sluice || function () { (sluice.q = sluice.q || []).push(arguments) }
+%s</script><script async src="%s/sluice.js"></script><p>Hello`, q.Get("calls"), q.Get("gateway"))
 	case "empty":
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		fmt.Fprint(w, `<!doctype html><html lang="en"><title>Empty</title><link rel="icon" href="data:,"><p>Nothing`)
@@ -81,7 +94,7 @@ func (p *pages) bundle(t *testing.T, adapter string, instead map[string]string) 
 	}
 	out := api.Build(api.BuildOptions{
 		Stdin: &api.StdinOptions{
-			Contents:   fmt.Sprintf(`import { open } from "./%s.mjs"; import { runWith } from "./run.mjs"; window.run = runWith(open)`, adapter),
+			Contents:   fmt.Sprintf(`import { open } from "./%s.mjs"; import { runWith, openAtOnce } from "./run.mjs"; window.run = runWith(open); openAtOnce(open)`, adapter),
 			ResolveDir: folder,
 		},
 		Bundle: true, Write: false, Format: api.FormatIIFE, Platform: api.PlatformBrowser, Target: api.ES2020, LogLevel: api.LogLevelSilent,

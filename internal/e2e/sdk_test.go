@@ -22,7 +22,6 @@ import (
 // its own, which is the source of its events.
 type sdkGateway struct {
 	*process
-	pages string // where pages are served, an origin that the keys allow
 
 	mu    sync.Mutex
 	taken int
@@ -32,14 +31,14 @@ type sdkGateway struct {
 const sdkKeys = 200
 
 // newSDKGateway starts the gateway. The keys whose number is odd may be used
-// from the origin of the pages only; back ends use the even ones.
-func newSDKGateway(t *testing.T, pages string) *sdkGateway {
+// from the origins only; back ends use the even ones.
+func newSDKGateway(t *testing.T, origins ...string) *sdkGateway {
 	t.Helper()
 	var keys []map[string]any
 	for n := range sdkKeys {
 		key := map[string]any{"id": sourceOf(n), "kind": "write", "sha256": hash(sdkKey(n))}
 		if n%2 == 1 {
-			key["origins"] = []string{pages}
+			key["origins"] = origins
 		}
 		keys = append(keys, key)
 	}
@@ -49,9 +48,8 @@ func newSDKGateway(t *testing.T, pages string) *sdkGateway {
 	}
 	d := everythingToWarehouse
 	d.keys = string(text)
-	g := &sdkGateway{process: start(t, dataFolder(t, d), "SLUICE_PROTOCOLS=jitsu,snowplow,posthog,mixpanel"), pages: pages}
-	// The warehouse makes its table for the first event.
-	key, _ := g.take(false)
+	g := &sdkGateway{process: start(t, dataFolder(t, d), "SLUICE_PROTOCOLS=jitsu,snowplow,posthog,mixpanel")}
+	key, _ := g.take(false) // so that the warehouse has its table
 	g.send("/v1/events", `{"name":"first"}`, http.Header{"Authorization": {"Bearer " + key}})
 	g.settle()
 	return g
@@ -72,7 +70,7 @@ func (g *sdkGateway) take(fromPage bool) (key, source string) {
 	return sdkKey(n), sourceOf(n)
 }
 
-// rows returns the rows of a source.
+// rows returns the rows of a source, in the order in which they were written.
 func (g *sdkGateway) rows(t *testing.T, source string) []row {
 	t.Helper()
 	return slices.DeleteFunc(warehouse(t, g.dir), func(r row) bool { return r.source != source })
@@ -99,12 +97,13 @@ func (g *sdkGateway) wantInWarehouse(t *testing.T, w *wire, source string, n fun
 	until(t, func() string {
 		return fmt.Sprintf("%d events are wanted, %d taken and %d in the warehouse", n(), len(events), len(rows))
 	}, func() bool {
+		quiet := w.quiet()
 		events = w.taken(t)
 		rows = map[string]row{}
 		for _, r := range g.rows(t, source) {
 			rows[r.id] = r
 		}
-		return len(events) >= n() && len(rows) >= len(events)
+		return quiet && len(events) >= n() && len(rows) >= len(events)
 	})
 	for id, e := range events {
 		if r, ok := rows[id]; ok {
@@ -402,6 +401,10 @@ func TestSDKs(t *testing.T) {
 		t.Parallel()
 		testRawSenders(t, g, p, c)
 	})
+	t.Run("pages that end", func(t *testing.T) {
+		t.Parallel()
+		testLastEvents(t, g, p, c)
+	})
 	for _, sdk := range slices.Concat(sdksInNode(), sdksInPages(p, c)) {
 		t.Run(sdk.name, func(t *testing.T) {
 			t.Parallel()
@@ -486,4 +489,19 @@ func (s unmodifiedSDK) wantAfter(t *testing.T, g *sdkGateway, r *sdkRun, want ou
 		wantCalls(t, s.calls(), rows)
 	}
 	s.wantBelief(t, r, len(rows))
+}
+
+// quarantined returns the letters in the quarantine that are of a source.
+func (g *sdkGateway) quarantined(t *testing.T, source string) (found []fields) {
+	t.Helper()
+	out, errs, status := g.run("quarantine", "list", "--json")
+	if status != 0 {
+		t.Fatalf("sluice quarantine list: %d\n%s", status, errs)
+	}
+	for line := range strings.Lines(out) {
+		if l := members([]byte(line)); l.text("source") == source {
+			found = append(found, l)
+		}
+	}
+	return found
 }

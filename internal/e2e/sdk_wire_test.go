@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,10 +24,11 @@ import (
 // say.
 type wire struct {
 	*httptest.Server
-	t       testing.TB
-	gateway string
+	t testing.TB
 
 	mu       sync.Mutex
+	gateway  string
+	away     bool // nothing passes, and nothing is answered
 	passages []*passage
 	faults   []fault
 }
@@ -41,8 +44,11 @@ type passage struct {
 	status int
 	// fault is what happened to it, if anything did.
 	fault string
-	// stored is the status of the gateway, 0 if it did not see the request.
+	// stored is the status of the gateway, 0 if it did not see the request, and
+	// answer its body.
 	stored int
+	answer []byte
+	over   bool // it was answered, or cut
 }
 
 // fault is what becomes of a request instead of an answer of the gateway.
@@ -85,6 +91,9 @@ func (w *wire) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the sender has left
 	}
+	if w.isAway() {
+		panic(http.ErrAbortHandler)
+	}
 	if !carriesEvents(r) {
 		w.pass(out, r, body)
 		return
@@ -101,23 +110,49 @@ func (w *wire) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	w.passages = append(w.passages, seen)
 	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		seen.over = true
+		w.mu.Unlock()
+	}()
 	status, stored := 0, 0
+	var answer []byte
 	switch {
 	case f == nil:
-		stored = w.pass(out, r, body)
+		stored, answer = w.pass(out, r, body)
 		status = stored
 	case f.passes:
-		stored = w.pass(httptest.NewRecorder(), r, body)
+		stored, answer = w.pass(httptest.NewRecorder(), r, body)
 	case f.status > 0:
 		status = f.status
 		w.answer(out, r, f)
 	}
 	w.mu.Lock()
-	seen.status, seen.stored = status, stored
+	seen.status, seen.stored, seen.answer = status, stored, answer
 	w.mu.Unlock()
 	if f != nil && status == 0 {
 		panic(http.ErrAbortHandler) // cuts the connection
 	}
+}
+
+// cut takes the gateway away, or, with its address, brings it back.
+func (w *wire) cut(gateway string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away = gateway == ""
+	w.gateway = gateway
+}
+
+func (w *wire) isAway() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.away
+}
+
+func (w *wire) to() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.gateway
 }
 
 // next takes the next fault, if there is one left.
@@ -133,27 +168,29 @@ func (w *wire) next() *fault {
 }
 
 // pass hands a request to the gateway and its answer to out. It returns the
-// status.
-func (w *wire) pass(out http.ResponseWriter, r *http.Request, body []byte) int {
-	req, err := http.NewRequestWithContext(r.Context(), r.Method, w.gateway+r.URL.RequestURI(), bytes.NewReader(body))
+// status and the body.
+func (w *wire) pass(out http.ResponseWriter, r *http.Request, body []byte) (status int, answer []byte) {
+	// A page that leaves does not take back what it has sent.
+	req, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), r.Method, w.to()+r.URL.RequestURI(), bytes.NewReader(body))
 	if err != nil {
 		w.t.Error(err)
-		return 0
+		return 0, nil
 	}
 	req.Header = r.Header.Clone()
 	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err == nil {
+		answer, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+	}
 	if err != nil {
 		panic(http.ErrAbortHandler) // the gateway is away, and so is this
 	}
-	defer resp.Body.Close()
 	for name, values := range resp.Header {
 		out.Header()[name] = values
 	}
 	out.WriteHeader(resp.StatusCode)
-	if _, err := io.Copy(out, resp.Body); err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	return resp.StatusCode
+	_, _ = out.Write(answer) // the sender may have left
+	return resp.StatusCode, answer
 }
 
 // answer answers in the gateway's name: with the headers for the page's origin
@@ -177,6 +214,13 @@ func (w *wire) answer(out http.ResponseWriter, r *http.Request, f *fault) {
 		http.StatusText(f.status), f.status)
 }
 
+// quiet reports whether no request is under way.
+func (w *wire) quiet() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !slices.ContainsFunc(w.passages, func(p *passage) bool { return !p.over })
+}
+
 // sent returns the requests so far that carried events.
 func (w *wire) sent() []passage {
 	w.mu.Lock()
@@ -197,7 +241,10 @@ func (w *wire) taken(t testing.TB) map[string]wanted {
 		if !r.accepted() {
 			continue
 		}
-		for _, e := range wantedOf(t, r) {
+		for i, e := range wantedOf(t, r) {
+			if r.rejected(t, i) {
+				continue
+			}
 			if e.id == "" {
 				t.Fatalf("%s: an event has no id of its own: %s", r.path, r.body)
 			}
@@ -207,6 +254,17 @@ func (w *wire) taken(t testing.TB) map[string]wanted {
 		}
 	}
 	return events
+}
+
+// rejected reports whether the gateway has answered that an event is not taken.
+func (r passage) rejected(t testing.TB, i int) bool {
+	t.Helper()
+	if r.path != "/v1/events" {
+		return false // SDKs are not told
+	}
+	var answer struct{ IDs []*string }
+	unmarshal(t, string(r.answer), &answer)
+	return i >= len(answer.IDs) || answer.IDs[i] == nil
 }
 
 // accepted reports whether the gateway has answered that it has the events.

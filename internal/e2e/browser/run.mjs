@@ -14,3 +14,10 @@ export const runWith = (open) => async (config, calls) => {
   if (sdk.close) await sdk.close()
   return said
 }
+
+// With ?open={…} in the address of the page the SDK is opened at once, and
+// window.opened resolves with it.
+export const openAtOnce = (open) => {
+  const config = new URLSearchParams(location.search).get('open')
+  if (config) window.opened = open(JSON.parse(config))
+}
