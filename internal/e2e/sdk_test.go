@@ -34,7 +34,7 @@ const sdkKeys = 200
 // from the origins only; back ends use the even ones.
 func newSDKGateway(t *testing.T, origins ...string) *sdkGateway {
 	t.Helper()
-	var keys []map[string]any
+	keys := []map[string]any{{"id": "fixture", "kind": "write", "sha256": hash(fixtureKey)}}
 	for n := range sdkKeys {
 		key := map[string]any{"id": sourceOf(n), "kind": "write", "sha256": hash(sdkKey(n))}
 		if n%2 == 1 {
@@ -400,6 +400,10 @@ func TestSDKs(t *testing.T) {
 	t.Run("a page without an SDK", func(t *testing.T) {
 		t.Parallel()
 		testRawSenders(t, g, p, c)
+	})
+	t.Run("as recorded", func(t *testing.T) {
+		t.Parallel()
+		testFixtures(t, g)
 	})
 	t.Run("pages that end", func(t *testing.T) {
 		t.Parallel()
