@@ -201,7 +201,8 @@ type call struct {
 	epoch  uint64
 	claims []claim // ascending by event
 	waits  []waiting
-	// refs counts the claims that are not settled, and the call itself.
+	// refs counts the events whose fate is not known, with and without a claim,
+	// and the call itself.
 	refs atomic.Int64
 	// spooled says that some event in it is, or that of a duplicate.
 	spooled bool
@@ -324,26 +325,46 @@ func (c *call) put(ctx context.Context, b *stream.Batch) (failed, spool bool, wa
 		waits = slices.Clone(c.waits)
 		f.waiting.Add(int64(len(waits)))
 	}
-	c.refs.Store(int64(len(c.claims)) + 1)
-	settled := int64(1)
-	if events, _ := b.Load(); events > 0 {
+	events, _ := b.Load()
+	c.refs.Store(int64(events) + 1)
+	known := int64(1)
+	if events > 0 {
 		failed = f.next.PutAndTell(ctx, b, c.later) != nil
 		spool = spool || b.Spooled()
-		st, now := storedState(b.Spooled()), f.now()
-		for i := range c.claims {
-			switch err := b.Err(int(c.claims[i].event)); {
-			case err == nil:
-				f.memory.settle(&c.claims[i], st, now)
-			case notStored(err):
-				f.memory.settle(&c.claims[i], released, now)
-			default:
-				continue // settleLate
-			}
-			settled++
-		}
+		known += int64(c.settle(b))
 	}
-	c.release(settled)
+	c.release(known)
 	return failed, spool, waits
+}
+
+// settle settles the claims of a batch that was put, as far as the fate of its
+// events is known, and returns of how many events it is.
+func (c *call) settle(b *stream.Batch) (known int) {
+	f := c.filter
+	st, now := storedState(b.Spooled()), f.now()
+	next := 0 // of the claims
+	for i := range b.Len() {
+		if b.Skipped(i) {
+			continue
+		}
+		err := b.Err(i)
+		isKnown := err == nil || notStored(err)
+		if isKnown {
+			known++
+		}
+		if next == len(c.claims) || c.claims[next].event != int32(i) {
+			continue // the gateway has made its id
+		}
+		switch {
+		case err == nil:
+			f.memory.settle(&c.claims[next], st, now)
+		case isKnown:
+			f.memory.settle(&c.claims[next], released, now)
+		default: // settleLate
+		}
+		next++
+	}
+	return known
 }
 
 // notStored tells the errors of an event that was not stored and will not
@@ -358,20 +379,18 @@ func notStored(err error) bool {
 
 // settleLate is told what became of an event that Put had to leave unknown.
 func (c *call) settleLate(event int, spool bool, err error) {
-	i, ok := slices.BinarySearchFunc(c.claims, int32(event), func(cl claim, event int32) int { return int(cl.event - event) })
-	if !ok {
-		return // the gateway made its id
-	}
 	f := c.filter
-	switch {
-	case err == nil:
-		f.memory.settle(&c.claims[i], storedState(spool), f.now())
-	case notStored(err):
-		f.memory.settle(&c.claims[i], released, f.now())
-	default:
+	if err != nil && !notStored(err) {
 		// Nobody will know before the stream is read again. The id stays
 		// claimed, and the call stays under way: the journal does not pass it.
 		return
+	}
+	st := released
+	if err == nil {
+		st = storedState(spool)
+	}
+	if i, ok := slices.BinarySearchFunc(c.claims, int32(event), func(cl claim, event int32) int { return int(cl.event - event) }); ok {
+		f.memory.settle(&c.claims[i], st, f.now())
 	}
 	c.release(1)
 }

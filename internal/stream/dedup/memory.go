@@ -387,7 +387,7 @@ func (m *memory) claim(k key, hash uint64, now int64) (number uint32, st state, 
 		}
 		w.waiters++
 		return 0, claimed, w
-	case int32(number-s.marks[len(s.marks)-1].number) >= 0 && now < s.marks[len(s.marks)-1].at+m.segment:
+	case m.isNew(s, number, now):
 		// Released a moment ago: senders who are told to try again do not fill
 		// the memory.
 		e.set(claimed)
@@ -450,9 +450,21 @@ func (m *memory) remember(k key, at, now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m.expire(s, now)
-	if e, _, _ := s.find(k, hash); e == nil {
-		m.insert(s, k, hash, stored, at)
+	if _, number, place := s.find(k, hash); place != nil {
+		if m.isNew(s, number, at) {
+			return
+		}
+		// It has come again since, after its window: this is the one that counts.
+		*place = 0
 	}
+	m.insert(s, k, hash, stored, at)
+}
+
+// isNew reports whether an entry is of the segment that one of now would be of.
+// s.mu is held.
+func (m *memory) isNew(s *shard, number uint32, now int64) bool {
+	last := s.marks[len(s.marks)-1]
+	return int32(number-last.number) >= 0 && now < last.at+m.segment
 }
 
 // known is what there is in the memory.

@@ -50,8 +50,15 @@ func (f *Filter) save(ctx context.Context, last bool) error {
 			return errors.Join(fmt.Errorf("deduplication: %w", err), f.give(ctx))
 		}
 	}
+	clean := false
+	if last {
+		var err error
+		if clean, err = quiet(ctx, func() bool { return f.calling[0].Load()+f.calling[1].Load() == 0 }); err != nil {
+			return fmt.Errorf("deduplication: %w", err)
+		}
+	}
 	now := f.now()
-	if err := f.flush(position, now, last && f.calling[0].Load()+f.calling[1].Load() == 0); err != nil {
+	if err := f.flush(position, now, clean); err != nil {
 		return errors.Join(fmt.Errorf("deduplication: %w", err), f.give(ctx))
 	}
 	f.covered.Store(position)
@@ -116,7 +123,16 @@ func (f *Filter) settledPosition(ctx context.Context) (uint64, error) {
 // turned waits a moment for the calls of the tide's epoch, and returns whether
 // they are over.
 func (f *Filter) turned(ctx context.Context) (bool, error) {
-	for waited := time.Duration(0); f.calling[f.tide.epoch%2].Load() > 0; waited += time.Millisecond {
+	over, err := quiet(ctx, func() bool { return f.calling[f.tide.epoch%2].Load() == 0 })
+	if over {
+		f.tide.rising = false
+	}
+	return over, err
+}
+
+// quiet waits a moment for something to become true, and returns whether it is.
+func quiet(ctx context.Context, is func() bool) (bool, error) {
+	for waited := time.Duration(0); !is(); waited += time.Millisecond {
 		if waited >= tideWait {
 			return false, nil
 		}
@@ -124,7 +140,6 @@ func (f *Filter) turned(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	f.tide.rising = false
 	return true, nil
 }
 
