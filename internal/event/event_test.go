@@ -110,6 +110,26 @@ func TestDerivedIDsNeverChange(t *testing.T) {
 	}
 }
 
+func TestNamedIDsAreOfTheSourceAndItsID(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for _, tt := range []struct{ source, id, want string }{
+		{"/orders", "7", "35788c72-a386-8529-b471-29de234f5807"},
+		{"/parcels", "7", "e1eae789-7dff-8b87-8201-62f1c1e5982f"},
+		{"/orders7", "", "029d25f7-c8bb-8744-80a0-3b0635af31cf"},
+		{"/orders", "\x007", "ff441b78-882b-8fb5-947e-a782a862f90a"},
+		{"/orders\x00", "7", "562e7bf7-de16-8d17-b963-219a5a2253e1"},
+		{strings.Repeat("s", 2000), "7", "0d0f5824-5c7f-8943-8ef3-fad6736f41dd"},
+	} {
+		got := string(AppendNamedID(nil, tt.source, tt.id))
+		id, err := uuid.Parse(got)
+		if got != tt.want || err != nil || id.Version() != 8 || id.Variant() != uuid.RFC4122 || seen[got] {
+			t.Errorf("%.20q %q: %s, %v", tt.source, tt.id, got, err)
+		}
+		seen[got] = true
+	}
+}
+
 func TestNewIDsAreUniqueAndGrow(t *testing.T) {
 	t.Parallel()
 	const goroutines, n = 4, 2000

@@ -349,6 +349,14 @@ func FuzzMembers(f *testing.F) {
 		if err == nil && len(raw) < 10_000 && (o == nil || len(o) != len(names)) {
 			t.Fatalf("%q: names %q", raw, names)
 		}
+		if all, again := AppendMembers(nil, raw, func(string) bool { return false }); (err == nil) != (again == nil) {
+			t.Fatalf("%q: Members says %v, AppendMembers %v", raw, err, again)
+		} else if err == nil && len(raw) < 10_000 {
+			var same map[string]json.RawMessage
+			if err := json.Unmarshal([]byte("{"+string(all)+"}"), &same); err != nil || !reflect.DeepEqual(same, o) {
+				t.Fatalf("%q: %v, copied as %q", raw, err, all)
+			}
+		}
 		n := 0
 		err = Elements(raw, func([]byte) bool { n++; return true })
 		var a []json.RawMessage

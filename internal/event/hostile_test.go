@@ -134,6 +134,7 @@ func TestReadingAllocatesNothing(t *testing.T) {
 		raw    = []byte(typical)
 		body   = []byte("[" + typical + "," + typical + "]")
 		stored = stored(t)
+		quoted = []byte(`"a\"b"`)
 		buf    = make([]byte, 0, 2048)
 		many   = []byte(`{"name":"n","x":1,"y":2,"data":{` + members(200, `\u0061%d`) + `},"context":{"a":"é\n"}}`)
 	)
@@ -145,6 +146,11 @@ func TestReadingAllocatesNothing(t *testing.T) {
 		"AppendID":    func() { buf = AppendID(buf[:0]) },
 		"many names":  func() { _, _ = ParseSent(many, Limits{}) },
 		"Members":     func() { _ = Members(raw, func(string, []byte) bool { return true }) },
+		"AppendMembers": func() {
+			buf, _ = AppendMembers(buf[:0], raw, func(name string) bool { return name == "data" })
+		},
+		"AppendUnquoted": func() { buf, _ = AppendUnquoted(buf[:0], quoted) },
+		"AppendNamedID":  func() { buf = AppendNamedID(buf[:0], "/orders", "7") },
 		"SentReader": func() {
 			r.Reset(body, JSON, Limits{})
 			for ok, _, _ := r.Next(&e); ok; ok, _, _ = r.Next(&e) {

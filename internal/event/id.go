@@ -2,6 +2,7 @@ package event
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"strconv"
 
@@ -52,9 +53,31 @@ func DeriveID(shard, sequence string, sub int) string {
 	b = append(append(b, shard...), 0)
 	b = append(append(b, sequence...), 0)
 	b = strconv.AppendInt(b, int64(sub), 10)
+	id := hashed(b)
+	return id.String()
+}
+
+// named is the namespace of ids that AppendNamedID makes. It never changes.
+var named = uuid.MustParse("c9a5f9f2-64a0-4d1b-8b0e-6d3f5d0c3f7e")
+
+// AppendNamedID appends the id of an event that its sender names by a source
+// and an id within that source, as CloudEvents does: the same pair gives the
+// same id, and different pairs different ones. It is a UUIDv8 like that of
+// DeriveID, over another namespace, the length of the source in eight bytes,
+// the source and the id.
+func AppendNamedID(dst []byte, source, id string) []byte {
+	var buf [256]byte
+	b := append(buf[:0], named[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(len(source)))
+	b = append(append(b, source...), id...)
+	return appendUUID(dst, hashed(b))
+}
+
+// hashed is the UUIDv8 of the first 16 bytes of SHA-256.
+func hashed(b []byte) uuid.UUID {
 	sum := sha256.Sum256(b)
 	id := uuid.UUID(sum[:16])
 	id[6] = id[6]&0x0f | 0x80
 	id[8] = id[8]&0x3f | 0x80
-	return id.String()
+	return id
 }

@@ -70,6 +70,38 @@ func (s *scanner) members(yield func(name []byte, value span) bool) (end int, st
 	return i + 1, false
 }
 
+// AppendMembers appends the members of an object to dst, byte for byte, with
+// commas between and without the braces. Those that drop names are left out.
+// The error is that of Members, and then dst is as it was.
+func AppendMembers(dst, obj []byte, drop func(name string) bool) ([]byte, error) {
+	s := borrow(obj)
+	defer s.giveBack()
+	before, from := len(dst), s.begin()+1 // behind the brace, the comma
+	end, _ := s.members(func(name []byte, value span) bool {
+		start := from
+		if i, c := s.token(from); c == ',' {
+			start = i + 1
+		}
+		start, _ = s.token(start)
+		from = value.end
+		if drop(text(name)) {
+			return true
+		}
+		if len(dst) > before {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, obj[start:value.end]...)
+		return true
+	})
+	if end < 0 {
+		return dst[:before], s.flaw.invalid(obj, s.begin(), 0, 0)
+	}
+	if err := s.ends(end); err != nil {
+		return dst[:before], err
+	}
+	return dst, nil
+}
+
 // Elements calls yield for the elements of an array, in their order, until it
 // returns false. Of the elements only the grammar is checked, see Members.
 func Elements(arr []byte, yield func(value []byte) bool) error {
@@ -142,6 +174,25 @@ func Unquote(jsonString []byte) (string, error) {
 		raw = unquoted(nil, raw)
 	}
 	return text(raw), nil
+}
+
+// AppendUnquoted appends what a JSON string, quotes included, means. The error
+// is that of Unquote, and then dst is as it was.
+func AppendUnquoted(dst, jsonString []byte) ([]byte, error) {
+	s := borrow(jsonString)
+	defer s.giveBack()
+	if s.at(0) != '"' {
+		s.notA(0, "a string is needed here")
+		return dst, s.flaw.invalid(jsonString, 0, 0, 0)
+	}
+	end, _ := s.str(1)
+	if end < 0 {
+		return dst, s.flaw.invalid(jsonString, 0, 0, 0)
+	}
+	if err := s.ends(end); err != nil {
+		return dst, err
+	}
+	return unquoted(dst, jsonString[1:end-1]), nil
 }
 
 // notA is fail for a value of the wrong type at i, or for no value at all.

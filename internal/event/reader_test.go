@@ -186,10 +186,41 @@ func TestUnquote(t *testing.T) {
 		if got, err := Unquote([]byte(in)); err != nil || got != want {
 			t.Errorf("%s: %q, %v", in, got, err)
 		}
+		if got, err := AppendUnquoted([]byte("x"), []byte(in)); err != nil || string(got) != "x"+want {
+			t.Errorf("%s: %q, %v", in, got, err)
+		}
 	}
 	for _, in := range []string{``, `"`, `a`, `"a"b`, `1`, `"\x"`, `"\ud800"`, "\"\xff\"", "\"\n\""} {
 		if got, err := Unquote([]byte(in)); err == nil {
 			t.Errorf("%s: %q", in, got)
+		}
+		if got, err := AppendUnquoted([]byte("x"), []byte(in)); err == nil || string(got) != "x" {
+			t.Errorf("%s: %q, %v", in, got, err)
+		}
+	}
+}
+
+func TestMembersAreAppendedAsTheyStand(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ obj, drop, want, code string }{
+		{`{}`, "", ``, ""},
+		{`{"a":1}`, "", `"a":1`, ""},
+		{`{"a":1}`, "a", ``, ""},
+		{" { \"a\" : 1.0 ,\n\"b\":[ 1, 2 ] } ", "", `"a" : 1.0,"b":[ 1, 2 ]`, ""},
+		{`{"a":1,"b":2,"c":3}`, "a", `"b":2,"c":3`, ""},
+		{`{"a":1,"b":2,"c":3}`, "b", `"a":1,"c":3`, ""},
+		{`{"a":1,"b":2,"c":3}`, "c", `"a":1,"b":2`, ""},
+		{`{"\u0061":1,"b":"}"}`, "a", `"b":"}"`, ""},
+		{`[]`, "", ``, CodeInvalidType},
+		{`{"a":1,"a":2}`, "", ``, CodeDuplicateKey},
+		{`{"a":1`, "", ``, CodeInvalidJSON},
+		{`{"a":1}}`, "", ``, CodeInvalidJSON},
+		{``, "", ``, CodeInvalidJSON},
+	} {
+		got, err := AppendMembers([]byte("x"), []byte(tt.obj), func(name string) bool { return name == tt.drop })
+		v, _ := err.(*Invalid)
+		if string(got) != "x"+tt.want || (v == nil) != (tt.code == "") || v != nil && v.Code != tt.code {
+			t.Errorf("%s without %q: %q, %v", tt.obj, tt.drop, got, err)
 		}
 	}
 }

@@ -1,5 +1,8 @@
 package event
 
+// IsTimestamp reports whether s is a time as events may carry it, by RFC 3339.
+func IsTimestamp(s string) bool { return isTimestamp([]byte(s)) }
+
 // isTimestamp reports whether s is a time by RFC 3339, with any number of
 // digits of a second, of a day that exists. Capital T and Z are needed and
 // there are no leap seconds: what it accepts, time.Time.UnmarshalText reads.
