@@ -3,7 +3,7 @@ package protocol
 import (
 	"bytes"
 	"encoding/base64"
-	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/eventsluice/sluice/internal/event"
@@ -11,40 +11,110 @@ import (
 
 // Unform returns what the form field data holds, JSON or base64 of it, as
 // pages without fetch send it; a body that does not begin with that field is
-// returned as it is. It may be written over the body. The error is an
-// *event.Invalid.
+// returned as it is. It is written over the body: what a form takes apart needs
+// no more memory than the form. The error is an *event.Invalid.
 func Unform(body []byte) ([]byte, error) {
 	field, ok := bytes.CutPrefix(body, []byte("data="))
 	if !ok {
 		return body, nil
 	}
 	field, _, _ = bytes.Cut(field, []byte("&"))
-	text, err := url.QueryUnescape(string(field))
-	if err == nil && text != "" && text[0] != '{' && text[0] != '[' {
-		var decoded []byte
-		if decoded, ok = Base64(text); !ok {
-			err = errNotBase64
-		}
-		return append(body[:0], decoded...), err
+	text, ok := AppendUnescaped(body[:0], field)
+	if ok && len(text) > 0 && text[0] != '{' && text[0] != '[' {
+		text, ok = AppendBase64(text[:0], text)
 	}
-	if err != nil {
+	if !ok {
 		return nil, errNotBase64
 	}
-	return append(body[:0], text...), nil
+	return text, nil
 }
 
 var errNotBase64 = &event.Invalid{Code: CodeEncoding, Detail: "the field data is neither JSON nor base64 of it"}
 
-// Base64 decodes either alphabet of base64, with padding or without. A plus
-// that was not escaped in a URL has become a space, and is taken for a plus.
-func Base64(s string) ([]byte, bool) {
-	s = strings.TrimRight(strings.ReplaceAll(s, " ", "+"), "=")
-	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		if out, err := enc.DecodeString(s); err == nil {
-			return out, true
+// Fields calls yield with the fields of a form, or of a query, in their order,
+// until it returns false. Name and value are as they stand, escapes included.
+func Fields(form string, yield func(name, value string) bool) {
+	for form != "" {
+		var pair string
+		if pair, form, _ = strings.Cut(form, "&"); pair == "" {
+			continue
+		}
+		if name, value, _ := strings.Cut(pair, "="); !yield(name, value) {
+			return
 		}
 	}
-	return nil, false
+}
+
+// AppendUnescaped appends a part of a form or query with its escapes taken
+// out: %20, and the plus for a space. It returns false where a percent sign is
+// no escape. dst may be the beginning of src.
+func AppendUnescaped(dst, src []byte) ([]byte, bool) {
+	for i := 0; i < len(src); i++ {
+		c := src[i]
+		switch c {
+		case '+':
+			c = ' '
+		case '%':
+			if i+2 >= len(src) {
+				return dst, false
+			}
+			high, low := unhex(src[i+1]), unhex(src[i+2])
+			if high > 15 || low > 15 {
+				return dst, false
+			}
+			c = high<<4 | low
+			i += 2
+		}
+		dst = append(dst, c)
+	}
+	return dst, true
+}
+
+// unhex returns what a hexadecimal digit stands for, and more than 15 for any
+// other byte.
+func unhex(c byte) byte {
+	switch {
+	case c-'0' <= 9:
+		return c - '0'
+	case c|0x20-'a' <= 5:
+		return c | 0x20 - 'a' + 10
+	}
+	return 16
+}
+
+// AppendBase64 appends what base64 of either alphabet, with padding or without,
+// stands for, and returns false if it is none. A plus that was not escaped in a
+// URL has become a space, and is taken for a plus. dst may be the beginning of
+// src: a decoded byte is written behind those that were read.
+func AppendBase64(dst, src []byte) ([]byte, bool) {
+	src = bytes.TrimRight(src, "=\r\n")
+	var chunk [1024]byte // a multiple of four: only the last one may end elsewhere
+	for len(src) > 0 {
+		n := 0
+		for n < len(chunk) && len(src) > 0 {
+			c := src[0]
+			src = src[1:]
+			switch c {
+			case '-':
+				c = '+' // the alphabet for URLs
+			case '_':
+				c = '/'
+			case ' ':
+				c = '+'
+			case '\r', '\n':
+				continue
+			}
+			chunk[n] = c
+			n++
+		}
+		at, most := len(dst), base64.RawStdEncoding.DecodedLen(n)
+		dst = slices.Grow(dst, most)[:at+most]
+		size, err := base64.RawStdEncoding.Decode(dst[at:], chunk[:n])
+		if dst = dst[:at+size]; err != nil {
+			return dst[:at], false
+		}
+	}
+	return dst, true
 }
 
 // TrimDocument returns a JSON document without byte order mark and white space

@@ -43,7 +43,7 @@ type Decoder interface {
 	// that is in its body, in the order in which they count; those in headers
 	// and in the query parameters write_key and writeKey are the gateway's. The
 	// error is an *event.Invalid: nothing of the request can be read. Its code
-	// is CodeEmpty, CodeEncoding or one of event.
+	// is CodeEmpty, CodeConflict, CodeEncoding or one of event.
 	Open(r *Request, present func(key string)) error
 	// Events calls yield with the events of the request that was opened, in
 	// their order, until it returns false. If invalid is nil the event is in ev,
@@ -60,10 +60,13 @@ type Decoder interface {
 	Reset(keep int)
 }
 
-// Codes of an *event.Invalid for whole requests, besides those of event.
+// Codes of an *event.Invalid besides those of event. Open and Events return
+// the first three for whole requests, the last two are of single events too.
 const (
 	CodeEmpty    = "empty_body"       // there is nothing in it
+	CodeConflict = "conflicting_keys" // it has events of more than one key
 	CodeEncoding = "invalid_encoding" // not the base64, or the form, that it says it is
+	CodeVersion  = "unknown_version"  // a version of the protocol that is not read
 )
 
 // The most bytes of what names things, as for events sent in our own form.
@@ -139,7 +142,11 @@ func Time(value []byte) (time.Time, bool) {
 	if len(value) < 2 || value[0] != '"' {
 		return time.Time{}, false
 	}
-	t, err := time.Parse(time.RFC3339, View(value[1:len(value)-1]))
+	text := View(value[1 : len(value)-1])
+	if !event.IsTimestamp(text) {
+		return time.Time{}, false // time.Parse reads more than that
+	}
+	t, err := time.Parse(time.RFC3339, text)
 	if err != nil || t.Year() < 1 || t.Year() > 9999 {
 		return time.Time{}, false
 	}
