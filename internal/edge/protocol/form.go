@@ -48,7 +48,7 @@ func Fields(form string, yield func(name, value string) bool) {
 // AppendUnescaped appends a part of a form or query with its escapes taken
 // out: %20, and the plus for a space. It returns false where a percent sign is
 // no escape. dst may be the beginning of src.
-func AppendUnescaped(dst, src []byte) ([]byte, bool) {
+func AppendUnescaped[S []byte | string](dst []byte, src S) ([]byte, bool) {
 	for i := 0; i < len(src); i++ {
 		c := src[i]
 		switch c {

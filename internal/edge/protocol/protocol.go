@@ -6,6 +6,7 @@
 package protocol
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -96,6 +97,14 @@ func CheckEvent(raw []byte, limits event.Limits) *event.Invalid {
 	return nil
 }
 
+// TooLarge says that an event has more bytes than the limits allow.
+func TooLarge(n int, limits event.Limits) *event.Invalid {
+	return &event.Invalid{
+		Code:   event.CodeTooLarge,
+		Detail: fmt.Sprintf("it has %d bytes, at most %d are allowed", n, limits.MaxBytes),
+	}
+}
+
 // Text returns what a JSON string means; with numbers, also a number as its
 // text. A nil value is empty. most bounds its bytes, if it is not zero. The
 // result may share memory with value.
@@ -147,7 +156,8 @@ func Time(value []byte) (time.Time, bool) {
 		return time.Time{}, false // time.Parse reads more than that
 	}
 	t, err := time.Parse(time.RFC3339, text)
-	if err != nil || t.Year() < 1 || t.Year() > 9999 {
+	// In UTC, as it is stored: a zone can lead over the end of a year.
+	if year := t.UTC().Year(); err != nil || year < 1 || year > 9999 {
 		return time.Time{}, false
 	}
 	return t, true
@@ -175,6 +185,46 @@ func Corrected(happened, sent, received time.Time) time.Time {
 		return happened.UTC()
 	}
 	return at
+}
+
+// OneKey presents the key of a request in which each event names one. It must
+// be the same for all: the gateway accepts a request for one key.
+type OneKey struct {
+	// Present is the function that Open was given.
+	Present func(key string)
+
+	key      []byte // as it stands in the first event
+	conflict bool
+}
+
+// Add takes the key of an event, a JSON value; what is no string, or empty, is
+// no key. It must not change before Err was called.
+func (k *OneKey) Add(value []byte) {
+	if len(value) < 3 || value[0] != '"' || bytes.Equal(value, k.key) {
+		return
+	}
+	text, err := event.Unquote(value)
+	if err != nil {
+		return // the event is invalid
+	}
+	if k.key == nil {
+		k.key = value
+		k.Present(text)
+		return
+	}
+	first, _ := event.Unquote(k.key)
+	k.conflict = k.conflict || text != first
+}
+
+// Found reports whether there was a key.
+func (k *OneKey) Found() bool { return k.key != nil }
+
+// Err returns that there was more than one key.
+func (k *OneKey) Err() error {
+	if k.conflict {
+		return &event.Invalid{Code: CodeConflict, Detail: "the request has events of more than one key; send them apart"}
+	}
+	return nil
 }
 
 // View returns a string that shares the memory of b, which must not change
@@ -220,6 +270,13 @@ func (m *Members) name(name string) {
 // AppendObject appends the members in braces.
 func (m Members) AppendObject(dst []byte) []byte {
 	return append(append(append(dst, '{'), m...), '}')
+}
+
+// AppendWithout appends an object, which was checked, without those of its
+// members that drop names; the bytes of the others stay as they are.
+func AppendWithout(dst, object []byte, drop func(name string) bool) []byte {
+	dst, _ = event.AppendMembers(append(dst, '{'), object, drop)
+	return append(dst, '}')
 }
 
 // Keep returns b emptied for the next use, or nil if it has more than most
