@@ -59,6 +59,7 @@ const (
 	EventErrorCodeEventRateLimited EventErrorCode = "event_rate_limited"
 	EventErrorCodeForbidden        EventErrorCode = "forbidden"
 	EventErrorCodeInvalid          EventErrorCode = "invalid"
+	EventErrorCodeInvalidEncoding  EventErrorCode = "invalid_encoding"
 	EventErrorCodeInvalidJson      EventErrorCode = "invalid_json"
 	EventErrorCodeInvalidTimestamp EventErrorCode = "invalid_timestamp"
 	EventErrorCodeInvalidType      EventErrorCode = "invalid_type"
@@ -72,6 +73,7 @@ const (
 	EventErrorCodeTooLong          EventErrorCode = "too_long"
 	EventErrorCodeUnavailable      EventErrorCode = "unavailable"
 	EventErrorCodeUnknownType      EventErrorCode = "unknown_type"
+	EventErrorCodeUnknownVersion   EventErrorCode = "unknown_version"
 	EventErrorCodeUserForbidden    EventErrorCode = "user_forbidden"
 	EventErrorCodeUserRateLimited  EventErrorCode = "user_rate_limited"
 )
@@ -86,6 +88,8 @@ func (e EventErrorCode) Valid() bool {
 	case EventErrorCodeForbidden:
 		return true
 	case EventErrorCodeInvalid:
+		return true
+	case EventErrorCodeInvalidEncoding:
 		return true
 	case EventErrorCodeInvalidJson:
 		return true
@@ -112,6 +116,8 @@ func (e EventErrorCode) Valid() bool {
 	case EventErrorCodeUnavailable:
 		return true
 	case EventErrorCodeUnknownType:
+		return true
+	case EventErrorCodeUnknownVersion:
 		return true
 	case EventErrorCodeUserForbidden:
 		return true
@@ -344,8 +350,9 @@ type Accepted struct {
 // again; or in the quarantine, if all of them were put aside.
 type Ack string
 
-// CloudEvent A CloudEvent 1.0 in JSON. `type` becomes the name, `source` and `id` together the id, `subject` the user.
-// Extension attributes are kept in the context.
+// CloudEvent A CloudEvent 1.0 in JSON. `type` becomes the name, `source` and `id` together the id, and the extension
+// attributes `userid` and `anonymousid` say whose it is. The other attributes are kept in `context.cloudevents`.
+// Data that is no object becomes `data.value`, bytes become `data.base64`.
 type CloudEvent struct {
 	// Data What there is to say about it, any JSON value.
 	Data interface{} `json:"data,omitempty"`
@@ -2735,6 +2742,11 @@ type ClientWithResponsesInterface interface {
 	TrackWithResponse(ctx context.Context, body TrackJSONRequestBody, reqEditors ...RequestEditorFn) (*TrackResponse, error)
 }
 
+// LivezResponse500Headers the declared response headers of an HTTP 500 response for Livez
+type LivezResponse500Headers struct {
+	CacheControl *string
+}
+
 type LivezResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -2742,6 +2754,8 @@ type LivezResponse struct {
 	JSON200 *Liveness
 	// ApplicationproblemJSON500 the response for an HTTP 500 `application/problem+json` response
 	ApplicationproblemJSON500 *Failed
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *LivezResponse500Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -2783,6 +2797,11 @@ func (r LivezResponse) ContentType() string {
 	return ""
 }
 
+// ReadyzResponse500Headers the declared response headers of an HTTP 500 response for Readyz
+type ReadyzResponse500Headers struct {
+	CacheControl *string
+}
+
 type ReadyzResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -2792,6 +2811,8 @@ type ReadyzResponse struct {
 	ApplicationproblemJSON500 *Failed
 	// JSON503 the response for an HTTP 503 `application/json` response
 	JSON503 *Readiness
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ReadyzResponse500Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
@@ -2838,14 +2859,46 @@ func (r ReadyzResponse) ContentType() string {
 	return ""
 }
 
+// AliasResponse400Headers the declared response headers of an HTTP 400 response for Alias
+type AliasResponse400Headers struct {
+	CacheControl *string
+}
+
+// AliasResponse401Headers the declared response headers of an HTTP 401 response for Alias
+type AliasResponse401Headers struct {
+	CacheControl *string
+}
+
+// AliasResponse403Headers the declared response headers of an HTTP 403 response for Alias
+type AliasResponse403Headers struct {
+	CacheControl *string
+}
+
+// AliasResponse408Headers the declared response headers of an HTTP 408 response for Alias
+type AliasResponse408Headers struct {
+	CacheControl *string
+}
+
+// AliasResponse413Headers the declared response headers of an HTTP 413 response for Alias
+type AliasResponse413Headers struct {
+	CacheControl *string
+}
+
 // AliasResponse429Headers the declared response headers of an HTTP 429 response for Alias
 type AliasResponse429Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
+}
+
+// AliasResponse500Headers the declared response headers of an HTTP 500 response for Alias
+type AliasResponse500Headers struct {
+	CacheControl *string
 }
 
 // AliasResponse503Headers the declared response headers of an HTTP 503 response for Alias
 type AliasResponse503Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
 }
 
 type AliasResponse struct {
@@ -2871,8 +2924,20 @@ type AliasResponse struct {
 	ApplicationproblemJSON500 *Failed
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *AliasResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *AliasResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *AliasResponse403Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *AliasResponse408Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *AliasResponse413Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *AliasResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *AliasResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *AliasResponse503Headers
 }
@@ -2956,14 +3021,46 @@ func (r AliasResponse) ContentType() string {
 	return ""
 }
 
+// SendBatchResponse400Headers the declared response headers of an HTTP 400 response for SendBatch
+type SendBatchResponse400Headers struct {
+	CacheControl *string
+}
+
+// SendBatchResponse401Headers the declared response headers of an HTTP 401 response for SendBatch
+type SendBatchResponse401Headers struct {
+	CacheControl *string
+}
+
+// SendBatchResponse403Headers the declared response headers of an HTTP 403 response for SendBatch
+type SendBatchResponse403Headers struct {
+	CacheControl *string
+}
+
+// SendBatchResponse408Headers the declared response headers of an HTTP 408 response for SendBatch
+type SendBatchResponse408Headers struct {
+	CacheControl *string
+}
+
+// SendBatchResponse413Headers the declared response headers of an HTTP 413 response for SendBatch
+type SendBatchResponse413Headers struct {
+	CacheControl *string
+}
+
 // SendBatchResponse429Headers the declared response headers of an HTTP 429 response for SendBatch
 type SendBatchResponse429Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
+}
+
+// SendBatchResponse500Headers the declared response headers of an HTTP 500 response for SendBatch
+type SendBatchResponse500Headers struct {
+	CacheControl *string
 }
 
 // SendBatchResponse503Headers the declared response headers of an HTTP 503 response for SendBatch
 type SendBatchResponse503Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
 }
 
 type SendBatchResponse struct {
@@ -2989,8 +3086,20 @@ type SendBatchResponse struct {
 	ApplicationproblemJSON500 *Failed
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *SendBatchResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *SendBatchResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *SendBatchResponse403Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *SendBatchResponse408Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *SendBatchResponse413Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *SendBatchResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *SendBatchResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *SendBatchResponse503Headers
 }
@@ -3079,14 +3188,51 @@ type SendEventsResponse207Headers struct {
 	RetryAfter *int
 }
 
+// SendEventsResponse400Headers the declared response headers of an HTTP 400 response for SendEvents
+type SendEventsResponse400Headers struct {
+	CacheControl *string
+}
+
+// SendEventsResponse401Headers the declared response headers of an HTTP 401 response for SendEvents
+type SendEventsResponse401Headers struct {
+	CacheControl *string
+}
+
+// SendEventsResponse403Headers the declared response headers of an HTTP 403 response for SendEvents
+type SendEventsResponse403Headers struct {
+	CacheControl *string
+}
+
+// SendEventsResponse408Headers the declared response headers of an HTTP 408 response for SendEvents
+type SendEventsResponse408Headers struct {
+	CacheControl *string
+}
+
+// SendEventsResponse413Headers the declared response headers of an HTTP 413 response for SendEvents
+type SendEventsResponse413Headers struct {
+	CacheControl *string
+}
+
+// SendEventsResponse422Headers the declared response headers of an HTTP 422 response for SendEvents
+type SendEventsResponse422Headers struct {
+	CacheControl *string
+}
+
 // SendEventsResponse429Headers the declared response headers of an HTTP 429 response for SendEvents
 type SendEventsResponse429Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
+}
+
+// SendEventsResponse500Headers the declared response headers of an HTTP 500 response for SendEvents
+type SendEventsResponse500Headers struct {
+	CacheControl *string
 }
 
 // SendEventsResponse503Headers the declared response headers of an HTTP 503 response for SendEvents
 type SendEventsResponse503Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
 }
 
 type SendEventsResponse struct {
@@ -3118,8 +3264,22 @@ type SendEventsResponse struct {
 	ApplicationproblemJSON503 *Unavailable
 	// Headers207 the parsed response headers for an HTTP 207 response
 	Headers207 *SendEventsResponse207Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *SendEventsResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *SendEventsResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *SendEventsResponse403Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *SendEventsResponse408Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *SendEventsResponse413Headers
+	// Headers422 the parsed response headers for an HTTP 422 response
+	Headers422 *SendEventsResponse422Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *SendEventsResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *SendEventsResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *SendEventsResponse503Headers
 }
@@ -3213,14 +3373,46 @@ func (r SendEventsResponse) ContentType() string {
 	return ""
 }
 
+// GroupResponse400Headers the declared response headers of an HTTP 400 response for Group
+type GroupResponse400Headers struct {
+	CacheControl *string
+}
+
+// GroupResponse401Headers the declared response headers of an HTTP 401 response for Group
+type GroupResponse401Headers struct {
+	CacheControl *string
+}
+
+// GroupResponse403Headers the declared response headers of an HTTP 403 response for Group
+type GroupResponse403Headers struct {
+	CacheControl *string
+}
+
+// GroupResponse408Headers the declared response headers of an HTTP 408 response for Group
+type GroupResponse408Headers struct {
+	CacheControl *string
+}
+
+// GroupResponse413Headers the declared response headers of an HTTP 413 response for Group
+type GroupResponse413Headers struct {
+	CacheControl *string
+}
+
 // GroupResponse429Headers the declared response headers of an HTTP 429 response for Group
 type GroupResponse429Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
+}
+
+// GroupResponse500Headers the declared response headers of an HTTP 500 response for Group
+type GroupResponse500Headers struct {
+	CacheControl *string
 }
 
 // GroupResponse503Headers the declared response headers of an HTTP 503 response for Group
 type GroupResponse503Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
 }
 
 type GroupResponse struct {
@@ -3246,8 +3438,20 @@ type GroupResponse struct {
 	ApplicationproblemJSON500 *Failed
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *GroupResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GroupResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *GroupResponse403Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *GroupResponse408Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *GroupResponse413Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *GroupResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GroupResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *GroupResponse503Headers
 }
@@ -3331,14 +3535,46 @@ func (r GroupResponse) ContentType() string {
 	return ""
 }
 
+// IdentifyResponse400Headers the declared response headers of an HTTP 400 response for Identify
+type IdentifyResponse400Headers struct {
+	CacheControl *string
+}
+
+// IdentifyResponse401Headers the declared response headers of an HTTP 401 response for Identify
+type IdentifyResponse401Headers struct {
+	CacheControl *string
+}
+
+// IdentifyResponse403Headers the declared response headers of an HTTP 403 response for Identify
+type IdentifyResponse403Headers struct {
+	CacheControl *string
+}
+
+// IdentifyResponse408Headers the declared response headers of an HTTP 408 response for Identify
+type IdentifyResponse408Headers struct {
+	CacheControl *string
+}
+
+// IdentifyResponse413Headers the declared response headers of an HTTP 413 response for Identify
+type IdentifyResponse413Headers struct {
+	CacheControl *string
+}
+
 // IdentifyResponse429Headers the declared response headers of an HTTP 429 response for Identify
 type IdentifyResponse429Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
+}
+
+// IdentifyResponse500Headers the declared response headers of an HTTP 500 response for Identify
+type IdentifyResponse500Headers struct {
+	CacheControl *string
 }
 
 // IdentifyResponse503Headers the declared response headers of an HTTP 503 response for Identify
 type IdentifyResponse503Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
 }
 
 type IdentifyResponse struct {
@@ -3364,8 +3600,20 @@ type IdentifyResponse struct {
 	ApplicationproblemJSON500 *Failed
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *IdentifyResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *IdentifyResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *IdentifyResponse403Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *IdentifyResponse408Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *IdentifyResponse413Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *IdentifyResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *IdentifyResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *IdentifyResponse503Headers
 }
@@ -3449,14 +3697,46 @@ func (r IdentifyResponse) ContentType() string {
 	return ""
 }
 
+// PageResponse400Headers the declared response headers of an HTTP 400 response for Page
+type PageResponse400Headers struct {
+	CacheControl *string
+}
+
+// PageResponse401Headers the declared response headers of an HTTP 401 response for Page
+type PageResponse401Headers struct {
+	CacheControl *string
+}
+
+// PageResponse403Headers the declared response headers of an HTTP 403 response for Page
+type PageResponse403Headers struct {
+	CacheControl *string
+}
+
+// PageResponse408Headers the declared response headers of an HTTP 408 response for Page
+type PageResponse408Headers struct {
+	CacheControl *string
+}
+
+// PageResponse413Headers the declared response headers of an HTTP 413 response for Page
+type PageResponse413Headers struct {
+	CacheControl *string
+}
+
 // PageResponse429Headers the declared response headers of an HTTP 429 response for Page
 type PageResponse429Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
+}
+
+// PageResponse500Headers the declared response headers of an HTTP 500 response for Page
+type PageResponse500Headers struct {
+	CacheControl *string
 }
 
 // PageResponse503Headers the declared response headers of an HTTP 503 response for Page
 type PageResponse503Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
 }
 
 type PageResponse struct {
@@ -3482,8 +3762,20 @@ type PageResponse struct {
 	ApplicationproblemJSON500 *Failed
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *PageResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *PageResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *PageResponse403Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *PageResponse408Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *PageResponse413Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *PageResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *PageResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *PageResponse503Headers
 }
@@ -3567,14 +3859,46 @@ func (r PageResponse) ContentType() string {
 	return ""
 }
 
+// ScreenResponse400Headers the declared response headers of an HTTP 400 response for Screen
+type ScreenResponse400Headers struct {
+	CacheControl *string
+}
+
+// ScreenResponse401Headers the declared response headers of an HTTP 401 response for Screen
+type ScreenResponse401Headers struct {
+	CacheControl *string
+}
+
+// ScreenResponse403Headers the declared response headers of an HTTP 403 response for Screen
+type ScreenResponse403Headers struct {
+	CacheControl *string
+}
+
+// ScreenResponse408Headers the declared response headers of an HTTP 408 response for Screen
+type ScreenResponse408Headers struct {
+	CacheControl *string
+}
+
+// ScreenResponse413Headers the declared response headers of an HTTP 413 response for Screen
+type ScreenResponse413Headers struct {
+	CacheControl *string
+}
+
 // ScreenResponse429Headers the declared response headers of an HTTP 429 response for Screen
 type ScreenResponse429Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
+}
+
+// ScreenResponse500Headers the declared response headers of an HTTP 500 response for Screen
+type ScreenResponse500Headers struct {
+	CacheControl *string
 }
 
 // ScreenResponse503Headers the declared response headers of an HTTP 503 response for Screen
 type ScreenResponse503Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
 }
 
 type ScreenResponse struct {
@@ -3600,8 +3924,20 @@ type ScreenResponse struct {
 	ApplicationproblemJSON500 *Failed
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ScreenResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ScreenResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ScreenResponse403Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *ScreenResponse408Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ScreenResponse413Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *ScreenResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ScreenResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *ScreenResponse503Headers
 }
@@ -3685,14 +4021,46 @@ func (r ScreenResponse) ContentType() string {
 	return ""
 }
 
+// TrackResponse400Headers the declared response headers of an HTTP 400 response for Track
+type TrackResponse400Headers struct {
+	CacheControl *string
+}
+
+// TrackResponse401Headers the declared response headers of an HTTP 401 response for Track
+type TrackResponse401Headers struct {
+	CacheControl *string
+}
+
+// TrackResponse403Headers the declared response headers of an HTTP 403 response for Track
+type TrackResponse403Headers struct {
+	CacheControl *string
+}
+
+// TrackResponse408Headers the declared response headers of an HTTP 408 response for Track
+type TrackResponse408Headers struct {
+	CacheControl *string
+}
+
+// TrackResponse413Headers the declared response headers of an HTTP 413 response for Track
+type TrackResponse413Headers struct {
+	CacheControl *string
+}
+
 // TrackResponse429Headers the declared response headers of an HTTP 429 response for Track
 type TrackResponse429Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
+}
+
+// TrackResponse500Headers the declared response headers of an HTTP 500 response for Track
+type TrackResponse500Headers struct {
+	CacheControl *string
 }
 
 // TrackResponse503Headers the declared response headers of an HTTP 503 response for Track
 type TrackResponse503Headers struct {
-	RetryAfter int
+	CacheControl *string
+	RetryAfter   int
 }
 
 type TrackResponse struct {
@@ -3718,8 +4086,20 @@ type TrackResponse struct {
 	ApplicationproblemJSON500 *Failed
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *TrackResponse400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *TrackResponse401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *TrackResponse403Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *TrackResponse408Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *TrackResponse413Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *TrackResponse429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *TrackResponse500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *TrackResponse503Headers
 }
@@ -4165,6 +4545,19 @@ func ParseLivezResponse(rsp *http.Response) (*LivezResponse, error) {
 
 	}
 
+	switch {
+	case rsp.StatusCode == 500:
+		var headers LivezResponse500Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers500 = &headers
+	}
+
 	return response, nil
 }
 
@@ -4203,6 +4596,19 @@ func ParseReadyzResponse(rsp *http.Response) (*ReadyzResponse, error) {
 		}
 		response.JSON503 = &dest
 
+	}
+
+	switch {
+	case rsp.StatusCode == 500:
+		var headers ReadyzResponse500Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers500 = &headers
 	}
 
 	return response, nil
@@ -4295,8 +4701,65 @@ func ParseAliasResponse(rsp *http.Response) (*AliasResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 400:
+		var headers AliasResponse400Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers AliasResponse401Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers AliasResponse403Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 408:
+		var headers AliasResponse408Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 413:
+		var headers AliasResponse413Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers413 = &headers
 	case rsp.StatusCode == 429:
 		var headers AliasResponse429Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -4305,8 +4768,25 @@ func ParseAliasResponse(rsp *http.Response) (*AliasResponse, error) {
 			headers.RetryAfter = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers AliasResponse500Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers AliasResponse503Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -4407,8 +4887,65 @@ func ParseSendBatchResponse(rsp *http.Response) (*SendBatchResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 400:
+		var headers SendBatchResponse400Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers SendBatchResponse401Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers SendBatchResponse403Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 408:
+		var headers SendBatchResponse408Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 413:
+		var headers SendBatchResponse413Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers413 = &headers
 	case rsp.StatusCode == 429:
 		var headers SendBatchResponse429Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -4417,8 +4954,25 @@ func ParseSendBatchResponse(rsp *http.Response) (*SendBatchResponse, error) {
 			headers.RetryAfter = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers SendBatchResponse500Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers SendBatchResponse503Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -4543,8 +5097,75 @@ func ParseSendEventsResponse(rsp *http.Response) (*SendEventsResponse, error) {
 			headers.RetryAfter = &value
 		}
 		response.Headers207 = &headers
+	case rsp.StatusCode == 400:
+		var headers SendEventsResponse400Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers SendEventsResponse401Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers SendEventsResponse403Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 408:
+		var headers SendEventsResponse408Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 413:
+		var headers SendEventsResponse413Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 422:
+		var headers SendEventsResponse422Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers422 = &headers
 	case rsp.StatusCode == 429:
 		var headers SendEventsResponse429Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -4553,8 +5174,25 @@ func ParseSendEventsResponse(rsp *http.Response) (*SendEventsResponse, error) {
 			headers.RetryAfter = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers SendEventsResponse500Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers SendEventsResponse503Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -4655,8 +5293,65 @@ func ParseGroupResponse(rsp *http.Response) (*GroupResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 400:
+		var headers GroupResponse400Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers GroupResponse401Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers GroupResponse403Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 408:
+		var headers GroupResponse408Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 413:
+		var headers GroupResponse413Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers413 = &headers
 	case rsp.StatusCode == 429:
 		var headers GroupResponse429Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -4665,8 +5360,25 @@ func ParseGroupResponse(rsp *http.Response) (*GroupResponse, error) {
 			headers.RetryAfter = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers GroupResponse500Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers GroupResponse503Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -4767,8 +5479,65 @@ func ParseIdentifyResponse(rsp *http.Response) (*IdentifyResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 400:
+		var headers IdentifyResponse400Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers IdentifyResponse401Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers IdentifyResponse403Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 408:
+		var headers IdentifyResponse408Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 413:
+		var headers IdentifyResponse413Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers413 = &headers
 	case rsp.StatusCode == 429:
 		var headers IdentifyResponse429Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -4777,8 +5546,25 @@ func ParseIdentifyResponse(rsp *http.Response) (*IdentifyResponse, error) {
 			headers.RetryAfter = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers IdentifyResponse500Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers IdentifyResponse503Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -4879,8 +5665,65 @@ func ParsePageResponse(rsp *http.Response) (*PageResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 400:
+		var headers PageResponse400Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers PageResponse401Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers PageResponse403Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 408:
+		var headers PageResponse408Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 413:
+		var headers PageResponse413Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers413 = &headers
 	case rsp.StatusCode == 429:
 		var headers PageResponse429Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -4889,8 +5732,25 @@ func ParsePageResponse(rsp *http.Response) (*PageResponse, error) {
 			headers.RetryAfter = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers PageResponse500Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers PageResponse503Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -4991,8 +5851,65 @@ func ParseScreenResponse(rsp *http.Response) (*ScreenResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 400:
+		var headers ScreenResponse400Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ScreenResponse401Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ScreenResponse403Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 408:
+		var headers ScreenResponse408Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 413:
+		var headers ScreenResponse413Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers413 = &headers
 	case rsp.StatusCode == 429:
 		var headers ScreenResponse429Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -5001,8 +5918,25 @@ func ParseScreenResponse(rsp *http.Response) (*ScreenResponse, error) {
 			headers.RetryAfter = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers ScreenResponse500Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers ScreenResponse503Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -5103,8 +6037,65 @@ func ParseTrackResponse(rsp *http.Response) (*TrackResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 400:
+		var headers TrackResponse400Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers TrackResponse401Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers TrackResponse403Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 408:
+		var headers TrackResponse408Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 413:
+		var headers TrackResponse413Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers413 = &headers
 	case rsp.StatusCode == 429:
 		var headers TrackResponse429Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {
@@ -5113,8 +6104,25 @@ func ParseTrackResponse(rsp *http.Response) (*TrackResponse, error) {
 			headers.RetryAfter = value
 		}
 		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers TrackResponse500Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		response.Headers500 = &headers
 	case rsp.StatusCode == 503:
 		var headers TrackResponse503Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "integer", Format: ""}); err != nil {

@@ -29,6 +29,7 @@ func (p *program) edgeConfig() edge.Config {
 		SharedLimits:   p.limits,
 		TrustedProxies: s.TrustedProxies,
 		Contracts:      p.contracts,
+		Protocols:      s.Protocols,
 		Ready:          p.notReady,
 		Tracer:         p.tele.Tracer,
 		Log:            p.log,

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/eventsluice/sluice/internal/cloud/object"
+	"github.com/eventsluice/sluice/internal/edge"
 	"github.com/eventsluice/sluice/internal/edge/limit"
 	"github.com/eventsluice/sluice/internal/simulator"
 	"github.com/eventsluice/sluice/internal/stream/producer"
@@ -42,6 +43,9 @@ type Settings struct {
 	Rules        string
 	Destinations string
 	Schemas      string
+
+	// Protocols are those read besides our own, see edge.Config.
+	Protocols []string
 
 	// Simulate names the vendors that Up simulates, see package simulator.
 	Simulate []string
@@ -99,6 +103,7 @@ func (s *Settings) Bind(flags *pflag.FlagSet) {
 	bind(documentPath(&s.Rules), "", "rules", "path|s3://…", "rules document (default <data-dir>/rules.json)")
 	bind(documentPath(&s.Destinations), "", "destinations", "path|s3://…", "destinations document (default <data-dir>/destinations.json)")
 	bind(documentPath(&s.Schemas), "", "schemas", "path|s3://…", "schemas document, the contracts that events are held to (default <data-dir>/schemas.json)")
+	bind(anyOrNone(&s.Protocols, edge.Protocols...), strings.Join(edge.DefaultProtocols, ","), "protocols", "name,…", "protocols of other collectors that the gateway reads besides Segment's and CloudEvents: "+strings.Join(edge.Protocols, ", ")+", or none")
 	bind(anyOf(&s.Simulate, simulator.Kinds()...), "", "simulate", "vendor,…", "with up: simulate vendors on this machine, and deliver every event to them: "+strings.Join(simulator.Kinds(), ", "))
 	bind(path(&s.TLSCert), "", "tls-cert", "path", "certificate chain in PEM; with it the gateway speaks TLS")
 	bind(path(&s.TLSKey), "", "tls-key", "path", "private key in PEM")
@@ -453,6 +458,21 @@ func anyOf(p *[]string, allowed ...string) func(string) error {
 			}
 		}
 		*p = list
+		return nil
+	}
+}
+
+// anyOrNone is anyOf with the word none for no value, and needs one or the
+// other.
+func anyOrNone(p *[]string, allowed ...string) func(string) error {
+	return func(value string) error {
+		if value == "none" {
+			*p = []string{}
+			return nil
+		}
+		if err := anyOf(p, allowed...)(value); err != nil || value == "" {
+			return fmt.Errorf("right would be some of %s, or none", strings.Join(allowed, ", "))
+		}
 		return nil
 	}
 }

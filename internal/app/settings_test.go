@@ -1,6 +1,7 @@
 package app
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,7 @@ func TestEveryFaultHasALineThatNamesVariableValueAndRemedy(t *testing.T) {
 		"SLUICE_TRUSTED_PROXIES": "proxy.example",
 		"SLUICE_ADDRESS_RATE":    "-1",
 		"SLUICE_REDIS":           "redis://cache.example:6379/first",
+		"SLUICE_PROTOCOLS":       "snowplow,heap",
 	}
 	_, err := load(t, env)
 	if err == nil {
@@ -99,6 +101,26 @@ func TestSettingsThatContradictEachOther(t *testing.T) {
 		if _, err := load(t, env); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%v: %v", env, err)
 		}
+	}
+}
+
+func TestProtocolsAreSomeOrNone(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string][]string{
+		"": {"jitsu", "snowplow"}, "none": {}, "posthog": {"posthog"}, "mixpanel, jitsu,mixpanel": {"mixpanel", "jitsu"},
+	} {
+		s, err := load(t, map[string]string{"SLUICE_PROTOCOLS": value})
+		if err != nil || s.Protocols == nil || !slices.Equal(s.Protocols, want) {
+			t.Errorf("%q is %q, %v", value, s.Protocols, err)
+		}
+	}
+	for _, value := range []string{"none,jitsu", "all", ","} {
+		if s, err := load(t, map[string]string{"SLUICE_PROTOCOLS": value}); err == nil {
+			t.Errorf("%q is %q", value, s.Protocols)
+		}
+	}
+	if _, err := load(t, nil, "--protocols="); err == nil {
+		t.Error("a list of nothing is taken for none")
 	}
 }
 

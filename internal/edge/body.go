@@ -205,6 +205,17 @@ func (x *exchange) gunzip(limit int64) bool {
 	return x.inflate("gzip", zr, limit)
 }
 
+// gunzipUnlabelled decompresses a body that begins as gzip does and has no
+// Content-Encoding, within the limits of one that has. posthog-js compresses in
+// the page, where the header would cost a preflight.
+func (x *exchange) gunzipUnlabelled(limit int64) bool {
+	if len(x.wire) > 0 || len(x.body) < 2 || x.body[0] != 0x1f || x.body[1] != 0x8b {
+		return true
+	}
+	x.wire, x.body = x.body, x.wire
+	return x.gunzip(limit)
+}
+
 const (
 	// maxWindow bounds what a zstd frame may ask for. Source: RFC 9659, which
 	// allows no more in the content coding.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/eventsluice/sluice/internal/edge/limit"
@@ -73,6 +75,11 @@ type Config struct {
 	// Contracts checks events against their schemas. Nil: there are none.
 	Contracts *schema.Contracts
 
+	// Protocols are those read besides our own, Segment's and CloudEvents: some
+	// of Jitsu, Snowplow, PostHog and Mixpanel. The paths of the others do not
+	// exist. Nil means DefaultProtocols, an empty list none.
+	Protocols []string
+
 	// Ready returns why the gateway should get no traffic now, or nothing.
 	// Nil: it is always ready. It is called by GET /readyz.
 	Ready func(context.Context) []string
@@ -101,6 +108,9 @@ func (c Config) withDefaults() Config {
 	c.IdleTimeout = orDefault(c.IdleTimeout, 75*time.Second)
 	c.MaxHeaderBytes = orDefault(c.MaxHeaderBytes, 32<<10)
 	c.MaxBuckets = orDefault(c.MaxBuckets, 100_000)
+	if c.Protocols == nil {
+		c.Protocols = DefaultProtocols
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -142,6 +152,11 @@ func (c Config) Validate() error {
 	}
 	if c.AddressRate.PerSecond < 0 {
 		faults = append(faults, fmt.Errorf("AddressRate.PerSecond is %v: it must not be negative", c.AddressRate.PerSecond))
+	}
+	for _, name := range c.Protocols {
+		if !slices.Contains(Protocols, name) {
+			faults = append(faults, fmt.Errorf("Protocols has %q: it must be one of %s", name, strings.Join(Protocols, ", ")))
+		}
 	}
 	if d := c.withDefaults(); d.MaxInFlight < roomFor(d.MaxBody) {
 		faults = append(faults, fmt.Errorf("MaxInFlight is %d: a body of MaxBody takes %d", d.MaxInFlight, roomFor(d.MaxBody)))

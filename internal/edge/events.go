@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/edge/protocol"
+	"github.com/eventsluice/sluice/internal/edge/protocol/cloudevents"
 	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/fault"
@@ -64,10 +65,10 @@ func (x *exchange) authenticate() bool {
 }
 
 // readSent takes the body apart into the batch and the rejects.
-//
-// The forms of CloudEvents will be told apart here, by Content-Type and the
-// ce- headers, and fill the same slots.
 func (x *exchange) readSent() bool {
+	if cloudevents.Is(x.req.Header) {
+		return x.open(&cloudEvents) && x.readEvents()
+	}
 	if len(x.body) == 0 {
 		return x.fail(codeEmptyBody, "send an event, an array of events, {\"events\":[…]}, or one event a line (application/x-ndjson)")
 	}
@@ -165,7 +166,7 @@ func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {
 	}
 	ev.ReceivedAt = x.received
 	ev.Source, ev.Traceparent = x.key.Source, x.traceparent
-	if x.key.IP {
+	if x.key.IP && x.req.Header["Sp-Anonymous"] == nil { // Snowplow's word for: forget who sends
 		if addr := x.address(); addr.IsValid() {
 			ev.IP = addr.String()
 		}

@@ -94,6 +94,7 @@ type exchange struct {
 	onKey    func(key string)                                // presentText, made once
 	onEvent  func(*event.Event, *event.Invalid, []byte) bool // takeNext, made once
 	tooMany  bool
+	no429    bool
 }
 
 func newExchange(e *Edge) *exchange {
@@ -221,9 +222,9 @@ func (x *exchange) reset() {
 	x.origin, x.addr, x.route, x.presented, x.conflict = "", netip.Addr{}, routeUnknown, false, false
 	x.status, x.code, x.cause, x.reserved, x.wireSize, x.received, x.starved = 0, codeNone, nil, 0, 0, "", false
 	x.event = event.Event{}
-	x.request, x.tooMany = protocol.Request{}, false
 	x.asked.Reset()
 	x.overRule, x.overWait = nil, 0
+	x.request, x.tooMany, x.no429 = protocol.Request{}, false, false
 	if x.decoder != nil {
 		x.decoder.Reset(keepBytes)
 		x.decoder = nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/eventsluice/sluice/internal/deadletter"
 	"github.com/eventsluice/sluice/internal/edge/protocol"
+	"github.com/eventsluice/sluice/internal/edge/protocol/cloudevents"
 	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/fault"
@@ -65,6 +66,9 @@ func (x *exchange) letter(r *reject) deadletter.Letter {
 	if r.broken != nil {
 		l.Message, l.Event, l.Kept = r.message, r.raw, r.broken.Mode == schema.Quarantine
 		return l
+	}
+	if x.route == routeEvents && x.decoder != nil {
+		l.Request += " " + cloudevents.MediaType
 	}
 	if r.stored {
 		l.Request = ""
@@ -147,9 +151,7 @@ func (e *Edge) revalidate(l *deadletter.Letter) (event.Event, error) {
 		return ev, e.recheck(&ev)
 	}
 	received := string(protocol.AppendTime(nil, l.FirstSeen))
-	_, path, _ := strings.Cut(l.Request, " ")
-	path = strings.TrimSuffix(path, "/")
-	if rt, ok := sdkRoutes[path]; ok {
+	if path, rt := routeOf(l); rt != nil {
 		request := protocol.Request{Path: path, Type: rt.typ, Received: l.FirstSeen, Limits: e.cfg.Limits}
 		invalid = newDecoder[rt.protocol]().Event(&request, raw, &ev)
 	} else {
@@ -183,6 +185,22 @@ func (e *Edge) revalidate(l *deadletter.Letter) (event.Event, error) {
 	}
 	ev.ReceivedAt, ev.Source = received, l.Source
 	return ev, e.recheck(&ev)
+}
+
+// routeOf returns the route that an event came by, and its path; nil if the
+// event is in our own form. The setting that switches it does not count: what
+// is in the quarantine was sent while it was on.
+func routeOf(l *deadletter.Letter) (path string, rt *sdkRoute) {
+	_, path, _ = strings.Cut(l.Request, " ")
+	path, form, _ := strings.Cut(path, " ")
+	path = strings.TrimSuffix(path, "/")
+	if form == cloudevents.MediaType {
+		return path, &cloudEvents
+	}
+	if found, ok := sdkRoutes[path]; ok {
+		return path, &found
+	}
+	return path, nil
 }
 
 func (e *Edge) allowedBySource(source, name string) bool {

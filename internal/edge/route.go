@@ -6,8 +6,6 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
-	"github.com/eventsluice/sluice/internal/edge/protocol"
-	"github.com/eventsluice/sluice/internal/edge/protocol/segment"
 	"github.com/eventsluice/sluice/internal/event"
 )
 
@@ -33,27 +31,24 @@ var routeNames = [routes]string{
 
 func (r route) String() string { return routeNames[r] }
 
-// protocolID is one of the protocols of package protocol.
-type protocolID uint8
-
-const (
-	segmentProtocol protocolID = iota
-	protocols
-)
-
-// newDecoder makes the decoder of each protocol.
-var newDecoder = [protocols]func() protocol.Decoder{
-	segmentProtocol: func() protocol.Decoder { return new(segment.Decoder) },
-}
-
 // sdkRoute is a path that an SDK sends events to.
 type sdkRoute struct {
-	method   string
+	methods  []string
 	protocol protocolID
 	// typ is the type of its events; "" where they say it themselves.
 	typ string
 	// succeed answers when everything is durable.
 	succeed func(*exchange)
+	// of names the setting that switches it, see Config.Protocols; "" if it is
+	// always on.
+	of string
+	// query is whether all the fields of a query are an event, and not one of
+	// them what would be the body.
+	query bool
+	// unlabelled is whether a body that is gzip and does not say so is expected.
+	unlabelled bool
+	// no429 is whether the SDK drops what is answered 429.
+	no429 bool
 }
 
 // eventTypes are the calls of Segment's family, by the names and letters that
@@ -70,20 +65,21 @@ var eventTypes = map[string]string{
 // sdkRoutes are the routes of the SDKs by their paths.
 var sdkRoutes = func() map[string]sdkRoute {
 	routes := map[string]sdkRoute{}
-	post := func(path, typ string) {
-		routes[path] = sdkRoute{http.MethodPost, segmentProtocol, typ, (*exchange).success}
+	segment := func(path, typ, of string) {
+		routes[path] = sdkRoute{methods: post, typ: typ, succeed: (*exchange).success, of: of}
 	}
 	for _, path := range []string{"/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch"} {
-		post(path, "")
+		segment(path, "", "")
 	}
 	for name, typ := range eventTypes {
-		post("/v1/"+name, typ)
+		segment("/v1/"+name, typ, "")
 		if len(name) > 1 {
-			post("/api/s/"+name, typ)     // Jitsu, from pages
-			post("/api/s/s2s/"+name, typ) // Jitsu, from servers
-			routes["/v1/pixel/"+name] = sdkRoute{http.MethodGet, segmentProtocol, typ, (*exchange).pixel}
+			segment("/api/s/"+name, typ, Jitsu)     // from pages
+			segment("/api/s/s2s/"+name, typ, Jitsu) // from servers
+			routes["/v1/pixel/"+name] = sdkRoute{methods: get, typ: typ, succeed: (*exchange).pixel}
 		}
 	}
+	addProtocols(routes)
 	return routes
 }()
 
@@ -97,7 +93,18 @@ func (e *Edge) routes() *chi.Mux {
 	}
 	both(http.MethodPost, "/v1/events", on(routeEvents, (*exchange).events))
 	for path, rt := range sdkRoutes {
-		both(rt.method, path, on(routeSDK, func(x *exchange) { x.sdk(&rt) }))
+		if !e.cfg.speaks(rt.of) {
+			continue
+		}
+		for _, method := range rt.methods {
+			both(method, path, on(routeSDK, func(x *exchange) { x.sdk(&rt) }))
+		}
+	}
+	if e.cfg.speaks(PostHog) {
+		both(http.MethodGet, "/array/{key}/config", on(routeSettings, (*exchange).posthogConfig))
+		both(http.MethodGet, "/array/{key}/config.js", on(routeSettings, (*exchange).posthogScript))
+		both(http.MethodPost, "/flags", on(routeSettings, (*exchange).posthogFlags))
+		both(http.MethodPost, "/decide", on(routeSettings, (*exchange).posthogFlags))
 	}
 	both(http.MethodGet, "/v1/projects/{key}/settings", on(routeSettings, (*exchange).settings))
 	both(http.MethodGet, "/sourceConfig", on(routeSettings, (*exchange).sourceConfig))

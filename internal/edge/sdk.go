@@ -14,8 +14,11 @@ import (
 // the stream and the bad ones in the quarantine. A 4xx for one bad event would
 // make some SDKs drop its neighbours, and others send it for ever.
 func (x *exchange) sdk(rt *sdkRoute) {
-	if rt.method == http.MethodGet && x.origin == "" {
-		x.origin = originOf(x.req.Header["Referer"])
+	if x.no429 = rt.no429; x.req.Method == http.MethodGet {
+		x.Header()["Cache-Control"] = noStore // nor is what went wrong kept
+		if x.origin == "" {
+			x.origin = originOf(x.req.Header["Referer"])
+		}
 	}
 	if !x.enter() {
 		return
@@ -55,18 +58,22 @@ func originOf(referer []string) string {
 }
 
 // readRequest reads what the route takes its events from: the body, or the
-// query, which an image cannot do without.
+// query, which an image cannot do without: the field data, as the form that it
+// is, or all of it.
 func (x *exchange) readRequest(rt *sdkRoute, limit int64) bool {
-	if rt.method != http.MethodGet {
-		return x.readBody(limit)
+	if x.req.Method != http.MethodGet {
+		return x.readBody(limit) && (!rt.unlabelled || x.gunzipUnlabelled(limit))
 	}
 	if !x.reserve(perRequest) {
 		return x.overloaded()
 	}
 	for query := x.req.URL.RawQuery; query != ""; {
-		var pair string
-		if pair, query, _ = strings.Cut(query, "&"); strings.HasPrefix(pair, "data=") {
-			x.body = append(x.body[:0], pair...) // as the form that it is
+		pair := query
+		if !rt.query {
+			pair, query, _ = strings.Cut(query, "&")
+		}
+		if rt.query || strings.HasPrefix(pair, "data=") {
+			x.body = append(x.body[:0], pair...)
 			break
 		}
 	}
@@ -130,6 +137,8 @@ func (x *exchange) unreadable(err error) bool {
 	switch invalid.Code {
 	case protocol.CodeEmpty:
 		return x.fail(codeEmptyBody, detail)
+	case protocol.CodeConflict:
+		return x.fail(codeConflictingKeys, detail)
 	case protocol.CodeEncoding:
 		return x.fail(codeInvalidEncoding, detail)
 	}
@@ -147,7 +156,6 @@ var successJSON = []byte(`{"success":true}`)
 // pixel answers with an image of one transparent point, which a page or a mail
 // has asked for and nobody sees.
 func (x *exchange) pixel() {
-	x.Header()["Cache-Control"] = noStore
 	x.reply(http.StatusOK, gifType, transparentGIF)
 }
 

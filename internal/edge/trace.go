@@ -22,7 +22,7 @@ func (x *exchange) trace() {
 	}
 	path := strings.TrimSuffix(x.req.URL.Path, "/") // routes have no variables
 	if tracer := x.edge.cfg.Tracer; tracer != nil {
-		x.span = tracer.Request(spanNames[path], x.start, parent, x.req.Header["Tracestate"])
+		x.span = tracer.Request(spanNames[endpoint{x.req.Method, path}], x.start, parent, x.req.Header["Tracestate"])
 	}
 	if x.span == nil {
 		if parent.IsSampled() {
@@ -70,11 +70,16 @@ func (x *exchange) endSpan() {
 	x.span.End()
 }
 
-// spanNames are method and route of the requests that are traced, by path.
-var spanNames = func() map[string]string {
-	names := map[string]string{"/v1/events": "POST /v1/events"}
+// endpoint is a path and a method that it takes.
+type endpoint struct{ method, path string }
+
+// spanNames are method and route of the requests that are traced.
+var spanNames = func() map[endpoint]string {
+	names := map[endpoint]string{{http.MethodPost, "/v1/events"}: "POST /v1/events"}
 	for path, rt := range sdkRoutes {
-		names[path] = rt.method + " " + path
+		for _, method := range rt.methods {
+			names[endpoint{method, path}] = method + " " + path
+		}
 	}
 	return names
 }()

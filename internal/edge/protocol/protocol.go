@@ -23,7 +23,8 @@ type Request struct {
 	// its end.
 	Method, Path, Query string
 	Header              http.Header
-	Body                []byte
+	// Body is the body, or what takes its place in the query of a GET.
+	Body []byte
 	// Type is the type of the route's events (event.TypeTrack …); "" where the
 	// events say it themselves.
 	Type string

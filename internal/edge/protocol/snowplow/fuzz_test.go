@@ -24,7 +24,7 @@ func FuzzDecoder(f *testing.F) {
 	f.Fuzz(func(t *testing.T, inQuery bool, text []byte) {
 		r := protocol.Request{Method: http.MethodPost, Path: "/com.snowplowanalytics.snowplow/tp2", Body: text}
 		if inQuery {
-			r = protocol.Request{Method: http.MethodGet, Path: "/i", Query: string(text)}
+			r = protocol.Request{Method: http.MethodGet, Path: "/i", Body: text}
 		}
 		protocoltest.Run(t, new(Decoder), new(Decoder), &r, false)
 	})

@@ -37,7 +37,7 @@ func (d *Decoder) Open(r *protocol.Request, present func(string)) error {
 	d.data = nil
 	d.mapping.begin(r)
 	if r.Method == http.MethodGet {
-		return d.openQuery(r.Query, present)
+		return d.openQuery(protocol.View(r.Body), present)
 	}
 	body := protocol.TrimDocument(r.Body)
 	if len(body) == 0 {

@@ -98,7 +98,7 @@ func TestAQueryIsAnEvent(t *testing.T) {
 	t.Parallel()
 	r := protocol.Request{
 		Method: http.MethodGet, Path: "/i",
-		Query: "e=se&se_ac=add+to%20basket&page=Gr%C3%B6%C3%9Fe%22%01&eid=1&aid=K%2BY&write_key=w&writeKey=w&empty=&&flag",
+		Body: []byte("e=se&se_ac=add+to%20basket&page=Gr%C3%B6%C3%9Fe%22%01&eid=1&aid=K%2BY&write_key=w&writeKey=w&empty=&&flag"),
 	}
 	stored, keys := protocoltest.Run(t, new(Decoder), new(Decoder), &r, false)
 	if len(stored) != 1 || !slices.Equal(keys, []string{"K+Y"}) {
@@ -169,7 +169,7 @@ func TestDocumentsThatAreNone(t *testing.T) {
 		{http.MethodGet, "e=pv&page=%f6", "invalid_encoding"},
 	} {
 		var d Decoder
-		r := protocol.Request{Method: tt.method, Path: path, Query: tt.text, Body: []byte(tt.text)}
+		r := protocol.Request{Method: tt.method, Path: path, Body: []byte(tt.text)}
 		err := d.Open(&r, func(string) {})
 		if invalid, ok := errors.AsType[*event.Invalid](err); !ok || invalid.Code != tt.code {
 			t.Errorf("%s %q: %v, want %s", tt.method, tt.text, err, tt.code)
