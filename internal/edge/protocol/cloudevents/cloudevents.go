@@ -59,9 +59,10 @@ type Decoder struct {
 	body    []byte
 	mapping mapping
 
-	// The event of binary mode: in the structured form, or why it has none.
+	// The event of binary mode, in the structured form; it has none if its body
+	// is too large.
 	raw      []byte
-	tooLarge *event.Invalid
+	tooLarge bool
 	names    []string // of its headers
 	value    []byte   // of one of them
 }
@@ -70,8 +71,7 @@ var _ protocol.Decoder = (*Decoder)(nil)
 
 // Open implements protocol.Decoder. There are no keys in CloudEvents.
 func (d *Decoder) Open(r *protocol.Request, _ func(string)) error {
-	d.mapping.limits = r.Limits
-	d.tooLarge = nil
+	d.mapping.limits, d.tooLarge = r.Limits, false
 	var contentType, format string
 	if v := r.Header["Content-Type"]; len(v) > 0 {
 		contentType = v[0]
@@ -108,8 +108,8 @@ func (d *Decoder) Events(yield func(*event.Event, *event.Invalid, []byte) bool) 
 		return event.Elements(d.body, func(raw []byte) bool {
 			return yield(&m.ev, m.event(raw, &m.ev), raw)
 		})
-	case d.tooLarge != nil:
-		yield(&m.ev, d.tooLarge, d.body)
+	case d.tooLarge:
+		yield(&m.ev, protocol.TooLarge(len(d.body), m.limits), d.body)
 		return nil
 	case d.mode == binary:
 		invalid := m.event(d.raw, &m.ev)
@@ -136,7 +136,7 @@ func (d *Decoder) Event(r *protocol.Request, raw []byte, ev *event.Event) *event
 // Reset implements protocol.Decoder.
 func (d *Decoder) Reset(keep int) {
 	clear(d.names)
-	d.body, d.tooLarge, d.names = nil, nil, d.names[:0]
+	d.body, d.names = nil, d.names[:0]
 	d.raw, d.value = protocol.Keep(d.raw, keep), protocol.Keep(d.value, keep)
 	d.mapping.reset(keep)
 }
@@ -181,7 +181,7 @@ func (d *Decoder) data(contentType string, r *protocol.Request) {
 	body := r.Body
 	switch {
 	case r.Limits.MaxBytes > 0 && len(body) > r.Limits.MaxBytes:
-		d.tooLarge = protocol.TooLarge(len(body), r.Limits)
+		d.tooLarge = true
 	case len(body) == 0:
 	case (contentType == "" || isJSON(contentType)) && json.Valid(protocol.TrimDocument(body)):
 		d.raw = append(append(append(d.raw, `"data":`...), protocol.TrimDocument(body)...), ',')

@@ -105,13 +105,13 @@ func (m *mapping) event(raw []byte, ev *event.Event) *event.Invalid {
 	if m.kind == pageView {
 		ev.Type = event.TypePage
 	}
-	if invalid = m.payload(ev); invalid != nil {
+	if invalid := m.payload(ev); invalid != nil {
 		return invalid
 	}
-	if invalid = m.addContexts(); invalid != nil {
+	if invalid := m.addContexts(); invalid != nil {
 		return invalid
 	}
-	if invalid = m.identities(ev); invalid != nil {
+	if invalid := m.identities(ev); invalid != nil {
 		return invalid
 	}
 	m.timestamp(ev)
@@ -290,7 +290,7 @@ func (m *mapping) selfDescribing(ev *event.Event) *event.Invalid {
 	if ev.Name = schemaName(uri); ev.Name == "" {
 		return &event.Invalid{Pointer: pointer, Code: protocol.CodeEncoding, Detail: "the schema of an event is written as iglu:vendor/name/format/version"}
 	}
-	if invalid = protocol.Within(pointer, ev.Name, protocol.MaxNameBytes); invalid != nil {
+	if invalid := protocol.Within(pointer, ev.Name, protocol.MaxNameBytes); invalid != nil {
 		return invalid
 	}
 	m.snowplow.Add("schema", schema)
