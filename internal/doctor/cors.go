@@ -40,17 +40,25 @@ func corsCheck(h http.Header, origin string, f fetch) string {
 		why := "The value of the 'Access-Control-Allow-Origin' header in the response must not be the wildcard '*' when the request's credentials mode is 'include'."
 		return why + f.aboutCredentials()
 	case allowed != origin && strings.ContainsAny(allowed, " ,"):
-		return "The 'Access-Control-Allow-Origin' header contains multiple values '" + allowed + "', but only one is allowed."
+		return "The 'Access-Control-Allow-Origin' header contains multiple values '" + allowed + "', but only one is allowed." + f.haveIt()
 	case allowed != origin && !isURL(allowed):
-		return "The 'Access-Control-Allow-Origin' header contains the invalid value '" + allowed + "'."
+		return "The 'Access-Control-Allow-Origin' header contains the invalid value '" + allowed + "'." + f.haveIt()
 	case allowed != origin:
-		return "The 'Access-Control-Allow-Origin' header has a value '" + allowed + "' that is not equal to the supplied origin."
+		return "The 'Access-Control-Allow-Origin' header has a value '" + allowed + "' that is not equal to the supplied origin." + f.haveIt()
 	}
 	if credentials, _ := get(h, "Access-Control-Allow-Credentials"); f.credentials && credentials != "true" {
 		return "The value of the 'Access-Control-Allow-Credentials' header in the response is '" + credentials +
 			"' which must be 'true' when the request's credentials mode is 'include'." + f.aboutCredentials()
 	}
 	return ""
+}
+
+// haveIt is what Chromium adds for fetch.
+func (f fetch) haveIt() string {
+	if f.xhr {
+		return ""
+	}
+	return " Have the server send the header with a valid value."
 }
 
 func (f fetch) aboutCredentials() string {
@@ -77,8 +85,7 @@ func preflightCheck(status int, h http.Header, origin string, f fetch) string {
 	if !ok {
 		return "Cannot parse Access-Control-Allow-Methods response header field in preflight response."
 	}
-	names, ok := list(h, "Access-Control-Allow-Headers")
-	if !ok {
+	if _, ok := list(h, "Access-Control-Allow-Headers"); !ok {
 		return "Cannot parse Access-Control-Allow-Headers response header field in preflight response."
 	}
 	// Methods are compared as they are written; these three need not be listed.
@@ -86,17 +93,28 @@ func preflightCheck(status int, h http.Header, origin string, f fetch) string {
 		(f.credentials || !slices.Contains(methods, "*")) {
 		return "Method " + f.method + " is not allowed by Access-Control-Allow-Methods in preflight response."
 	}
+	// Of several Chromium names any.
+	if missing := lacking(h, f); len(missing) > 0 {
+		return "Request header field " + missing[0] + " is not allowed by Access-Control-Allow-Headers in preflight response."
+	}
+	return ""
+}
+
+// lacking returns the headers of a request that a preflight does not allow.
+func lacking(h http.Header, f fetch) []string {
+	names, _ := list(h, "Access-Control-Allow-Headers")
 	for i := range names {
 		names[i] = strings.ToLower(names[i])
 	}
+	var missing []string
 	for _, name := range f.headers {
 		// The asterisk is a name like others if credentials are sent, and it
 		// never stands for Authorization.
 		if !slices.Contains(names, name) && (f.credentials || name == "authorization" || !slices.Contains(names, "*")) {
-			return "Request header field " + name + " is not allowed by Access-Control-Allow-Headers in preflight response."
+			missing = append(missing, name)
 		}
 	}
-	return ""
+	return missing
 }
 
 // lenient reports whether Chromium still lets pass what the standard does not:

@@ -547,6 +547,9 @@ func (e *exam) explain(ctx context.Context, a *answer, path string, f fetch) (wh
 			why, change = "OPTIONS is answered by something else than the gateway, which knows nothing of CORS: "+a.who(), passOn
 		default:
 			why = "what stands before the gateway has a list of its own"
+			if missing := lacking(a.header, f); len(missing) > 0 {
+				why += ", which lacks " + strings.Join(missing, ", ")
+			}
 			change = passOn + "; or else have it allow: " + strings.Join(allHeaders(), ", ")
 			if f.credentials {
 				change += ", and Access-Control-Allow-Credentials: true"

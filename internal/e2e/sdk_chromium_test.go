@@ -268,6 +268,10 @@ func (tb *tab) heard(m devtoolsMessage) {
 			line += fmt.Sprintf(" %.300v", a.Value)
 		}
 		tb.console = append(tb.console, line)
+	case "Log.entryAdded": // of those who enable it: what the browser says itself
+		var p struct{ Entry struct{ Text string } }
+		_ = json.Unmarshal(m.Params, &p)
+		tb.console = append(tb.console, "log "+p.Entry.Text)
 	case "Runtime.exceptionThrown":
 		tb.console = append(tb.console, fmt.Sprintf("thrown %.600s", m.Params))
 	}
