@@ -63,6 +63,8 @@ func newKeyCommand(settings *app.Settings) *cobra.Command {
 	flags.StringSliceVar(&key.IPs, "ips", nil, "range of addresses that may use it, such as 10.0.0.0/8 (repeatable)")
 	flags.Float64Var(&key.Rate, "rate", 0, "events per second; 0 is no limit")
 	flags.IntVar(&key.Burst, "burst", 0, "events at once (default: the rate)")
+	flags.Float64Var(&key.UserRate, "user-rate", 0, "events per second of one user; 0 is no limit")
+	flags.Float64Var(&key.EventRate, "event-rate", 0, "events per second of one name; 0 is no limit")
 	flags.DurationVar(&key.Expires, "expires", 0, "how long it is valid; 0 is for ever")
 	flags.StringVar(&key.Value, "value", "", "write key that somebody has already, such as an app id or a token of another product (default: a new one)")
 	flags.StringVar(&key.Signature, "signature", "", "its requests must be signed with the secret at env:NAME or file:PATH; new makes a secret and prints it")

@@ -26,7 +26,9 @@ type NewKey struct {
 	IPs     []string
 	Rate    float64
 	Burst   int
-	Expires time.Duration // zero: never
+	// UserRate and EventRate are events a second of each user, and of each name.
+	UserRate, EventRate float64
+	Expires             time.Duration // zero: never
 	// Value is a key that somebody has already; "" makes a new one.
 	Value string
 	// Signature is where the secret of signatures is, or NewSecret; "" for none.
@@ -78,6 +80,12 @@ func AddKey(ctx context.Context, s Settings, n NewKey, out io.Writer) error {
 	entry.Token, entry.Issuer, entry.Audience, entry.JWKS, entry.UserClaim = n.Token, n.Issuer, n.Audience, n.JWKS, n.UserClaim
 	if n.Rate > 0 {
 		entry.Rate = &limit.Rate{PerSecond: n.Rate, Burst: n.Burst}
+	}
+	if n.UserRate > 0 {
+		entry.UserRate = &limit.Rate{PerSecond: n.UserRate}
+	}
+	if n.EventRate > 0 {
+		entry.EventRate = &limit.Rate{PerSecond: n.EventRate}
 	}
 	shown := []string{key}
 	if n.Signature != "" {
@@ -193,18 +201,36 @@ func ListKeys(ctx context.Context, s Settings, out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tKIND\tSOURCE\tSTATE\tEXPIRES\tROTATION\tORIGINS\tEVENTS\tRATE\tRESTRICTIONS")
 	for _, k := range keys.List() {
-		rate := "-"
-		if k.Rate != nil {
-			rate = fmt.Sprintf("%g/s, burst %d", k.Rate.PerSecond, k.Rate.Burst)
-		}
 		expires := "-"
 		if k.ExpiresAt != nil {
 			expires = k.ExpiresAt.UTC().Format(time.RFC3339)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Kind, k.Source, k.State(now), expires,
-			rotation(k, now), list(k.Origins), list(k.Events), rate, restrictions(k))
+			rotation(k, now), list(k.Origins), list(k.Events), rates(k), restrictions(k))
 	}
 	return w.Flush()
+}
+
+// rates says how much may be sent with a key.
+func rates(k *source.Key) string {
+	var all []string
+	for _, r := range []struct {
+		of   string
+		rate *limit.Rate
+	}{{"", k.Rate}, {"address ", k.AddressRate}, {"user ", k.UserRate}, {"event ", k.EventRate}} {
+		if r.rate == nil {
+			continue
+		}
+		text := fmt.Sprintf("%s%g/s", r.of, r.rate.PerSecond)
+		if r.rate.Burst > 0 {
+			text += fmt.Sprintf(", burst %d", r.rate.Burst)
+		}
+		all = append(all, text)
+	}
+	if len(all) == 0 {
+		return "-"
+	}
+	return strings.Join(all, "; ")
 }
 
 // rotation says how many older values of a key work, and until when the last
