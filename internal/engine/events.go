@@ -310,6 +310,38 @@ func (ev *Events) Last(ctx context.Context) (uint64, error) {
 	return info.State.LastSeq, nil
 }
 
+// Before returns the position before the oldest retained entry that was stored
+// at or after a time; that of the newest entry if there is none. It looks at
+// some twenty entries.
+func (ev *Events) Before(ctx context.Context, t time.Time) (uint64, error) {
+	info, err := ev.stream.Info(ctx)
+	if err != nil {
+		return 0, unavailable(err, "look for the entries since %s", t)
+	}
+	low, high := firstPosition(info), info.State.LastSeq+1 // the entry is at low to high
+	for low < high {
+		middle := low + (high-low)/2
+		m, err := ev.stream.GetMsg(ctx, middle)
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+			low = middle + 1 // trimmed meanwhile: it was older
+		case err != nil:
+			return 0, unavailable(err, "look at entry %d", middle)
+		case m.Time.Before(t):
+			low = middle + 1
+		default:
+			high = middle
+		}
+	}
+	return low - 1, nil
+}
+
+// Identity names this stream among all that there ever are in a folder of this
+// name: one that is made anew has another.
+func (ev *Events) Identity() string {
+	return eventStream + " of " + ev.stream.CachedInfo().Created.UTC().Format(time.RFC3339Nano)
+}
+
 // CountBefore implements delivery.Stream. Of trimmed history it knows the
 // count at the position that First returns and at some before it; for others
 // it returns a fault.NotFound.

@@ -467,3 +467,57 @@ func TestAReaderThatWaitsEndsWithTheEngine(t *testing.T) {
 		t.Errorf("PutRecords on an engine that was closed: %v, %v, want unavailable", results, err)
 	}
 }
+
+func TestBeforeFindsThePositionOfATime(t *testing.T) {
+	t.Parallel()
+	e := open(t, small(t.TempDir()))
+	ev := e.Events()
+	want := func(what string, at time.Time, position uint64) {
+		t.Helper()
+		if got, err := ev.Before(t.Context(), at); err != nil || got != position {
+			t.Errorf("%s: %d, %v; want %d", what, got, err, position)
+		}
+	}
+	want("an empty stream", time.Now(), 0)
+	var stored []time.Time
+	for i := range 9 {
+		put(t, ev, records(fmt.Sprint("entry ", i), 1))
+	}
+	for _, entry := range read(t, ev, 0, 9) {
+		stored = append(stored, entry.StoredAt)
+	}
+	want("long ago", time.Unix(0, 0), 0)
+	want("in the future", time.Now().Add(time.Hour), 9)
+	for i, at := range stored {
+		// Entries may have been stored at one time.
+		first := slices.Index(stored, at)
+		want(fmt.Sprintf("when entry %d was stored", i+1), at, uint64(first))
+	}
+	want("right after the last", stored[8].Add(1), 9)
+	if err := ev.Discard(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
+	want("of what was discarded", time.Unix(0, 0), 4)
+	want("of the last, after it", stored[8], uint64(max(4, slices.Index(stored, stored[8]))))
+	if err := ev.Discard(t.Context(), 9); err != nil {
+		t.Fatal(err)
+	}
+	want("all was discarded", time.Unix(0, 0), 9)
+}
+
+func TestAStreamKeepsItsIdentityAndANewOneHasAnother(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	e := open(t, small(dir))
+	identity := e.Events().Identity()
+	put(t, e.Events(), records("entry", 1))
+	shut(t, e)
+	e = open(t, small(dir))
+	if got := e.Events().Identity(); got != identity {
+		t.Errorf("after a restart %q, before it %q", got, identity)
+	}
+	other := open(t, small(t.TempDir()))
+	if got := other.Events().Identity(); got == identity {
+		t.Errorf("another stream is %q too", got)
+	}
+}
