@@ -154,7 +154,8 @@ func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {
 		return
 	}
 	s := slot{from: len(x.ids)}
-	if ev.ID == "" {
+	ownID := ev.ID != ""
+	if !ownID {
 		x.ids = append(event.AppendID(append(x.ids, '"')), '"')
 		ev.ID = protocol.View(x.ids[s.from+1 : len(x.ids)-1])
 	} else {
@@ -178,6 +179,9 @@ func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {
 		x.ask(rules, ev)
 	}
 	s.item = x.batch.Add(ev)
+	if ownID {
+		x.batch.MarkOwnID(s.item)
+	}
 	x.place(s)
 }
 
@@ -332,6 +336,10 @@ func (x *exchange) answer(accepted, failed int, why error) {
 	out = strconv.AppendInt(out, int64(accepted+len(x.aside)), 10)
 	out = append(out, `,"rejected":`...)
 	out = strconv.AppendInt(out, int64(len(x.rejects)), 10)
+	if n := x.batch.Duplicates(); n > 0 {
+		out = append(out, `,"duplicates":`...)
+		out = strconv.AppendInt(out, int64(n), 10)
+	}
 	out = append(out, `,"ids":[`...)
 	for i, s := range x.slots {
 		if i > 0 {

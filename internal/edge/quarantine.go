@@ -22,6 +22,10 @@ import (
 // QuarantineName is the destination of letters in the quarantine.
 const QuarantineName = "quarantine"
 
+// CodeStreamLimit is the code of letters whose event was accepted, and which
+// the stream behind a spool turned out not to take: its id counts as stored.
+const CodeStreamLimit = "stream_limit"
+
 // keptOfLarge is how much is kept of an event that is too large.
 const keptOfLarge = 64 << 10
 
@@ -97,10 +101,11 @@ func (x *exchange) letter(r *reject) deadletter.Letter {
 // Forbidden that it is refused still, anything else that it may be tried again.
 //
 // An event without an id of its own gets that of its letter, so that a letter
-// that is readmitted twice makes one event. An event that was forbidden needs
-// a key of its source that allows it now; another one needs no key. An event
-// that came with a token is still its user's. The ledger
-// counts a readmitted event as received once more.
+// that is readmitted twice makes one event. Where duplicates are kept from the
+// stream, one that is stored already is as good as readmitted. An event that was
+// forbidden needs a key of its source that allows it now; another one needs no
+// key. An event that came with a token is still its user's. The ledger counts a
+// readmitted event as received once more.
 func (e *Edge) Readmit(ctx context.Context, letters []deadletter.Letter) []error {
 	results := make([]error, len(letters))
 	var batch stream.Batch
@@ -111,7 +116,11 @@ func (e *Edge) Readmit(ctx context.Context, letters []deadletter.Letter) []error
 			results[i] = err
 			continue
 		}
-		batch.Add(&ev)
+		if item := batch.Add(&ev); letters[i].Code != CodeStreamLimit {
+			// It was never stored, unless its sender has sent it again, or the
+			// letter was readmitted before: then once is enough.
+			batch.MarkOwnID(item)
+		}
 		owner = append(owner, i)
 	}
 	if len(owner) == 0 {

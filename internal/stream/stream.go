@@ -121,10 +121,9 @@ func (b *Batch) OwnID(i int) bool { return b.items[i].ownID }
 // OwnIDs returns the number of events whose id is their sender's own.
 func (b *Batch) OwnIDs() int { return b.ownIDs }
 
-// Identity returns the identity of event i.
-func (b *Batch) Identity(i int) event.Identity {
-	identity, _ := event.IdentityFrom(b.items[i].source, b.Event(i)) // Add has written it: it has one
-	return identity
+// Identity returns the identity of event i; ok is false if it has no id.
+func (b *Batch) Identity(i int) (identity event.Identity, ok bool) {
+	return event.IdentityFrom(b.items[i].source, b.Event(i))
 }
 
 // Skip says whether the next Put passes event i over: it does not write and not

@@ -278,9 +278,13 @@ func (f *Filter) begin() *call {
 	}
 }
 
-// name notes an event whose id is to be claimed.
+// name notes an event whose id is to be claimed, if it has one.
 func (c *call) name(b *stream.Batch, i int) {
-	k := keyOf(b.Identity(i))
+	identity, ok := b.Identity(i)
+	if !ok {
+		return
+	}
+	k := keyOf(identity)
 	c.claims = append(c.claims, claim{key: k, hash: c.filter.memory.hash(k), event: int32(i)})
 }
 
