@@ -67,7 +67,8 @@ func (d deadDesk) Purge(ctx context.Context, destination string, o deadletter.Or
 }
 
 // resend puts the events of letters on the stream, where every destination
-// gets them by the rules of now. They are received a second time.
+// gets them by the rules of now. They are received a second time, and stored a
+// second time: deduplication is not asked, since that is what a replay is for.
 func (p *program) resend(ctx context.Context, letters []deadletter.Letter) error {
 	var batch stream.Batch
 	for i := range letters {

@@ -42,7 +42,7 @@ func (g *gauges) seconds(name, help string) metric.Float64ObservableCounter {
 func (p *program) register(meter metric.Meter) error {
 	g := &gauges{meter: meter}
 	observe := []func(metric.Observer){
-		p.ledgerMetrics(g), p.producerMetrics(g), p.host.metrics(g), p.edgeMetrics(g), p.documentMetrics(g), p.deliveryMetrics(g),
+		p.ledgerMetrics(g), p.producerMetrics(g), p.dedupMetrics(g), p.host.metrics(g), p.edgeMetrics(g), p.documentMetrics(g), p.deliveryMetrics(g),
 	}
 	if err := errors.Join(g.faults...); err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"github.com/eventsluice/sluice/internal/edge"
 	"github.com/eventsluice/sluice/internal/edge/limit"
 	"github.com/eventsluice/sluice/internal/simulator"
+	"github.com/eventsluice/sluice/internal/stream/dedup"
 	"github.com/eventsluice/sluice/internal/stream/producer"
 )
 
@@ -38,6 +39,9 @@ type Settings struct {
 	Aggregation bool
 	// Buckets on Kinesis; 0 follows the shards.
 	Buckets int
+	// Dedup is how long the id of an event is remembered; 0 if it is not.
+	Dedup       time.Duration
+	DedupMemory Bytes
 
 	Keys         string
 	Rules        string
@@ -99,6 +103,8 @@ func (s *Settings) Bind(flags *pflag.FlagSet) {
 	bind(byteSize(&s.SpoolLimit, 16<<20), "1GiB", "spool-limit", "bytes", "budget of the spool on disk; with it used up the gateway answers 503")
 	bind(onOff(&s.Aggregation), "on", "aggregation", "on|off", "off writes a record of its own for each event, plain JSON, for readers of Kinesis that know no aggregates")
 	bind(count(&s.Buckets, producer.MaxBuckets), "0", "buckets", "n", "buckets on Kinesis: records in flight, each in order; 0 is two for each open shard at the start")
+	bind(window(&s.Dedup), dedupOff, "dedup", "duration|off", "how long an event that is sent again under its id is not stored again")
+	bind(byteSize(&s.DedupMemory, dedup.MinMemory), "64MiB", "dedup-memory", "bytes", "memory for the ids of stored events, 24 bytes each; full, the oldest are forgotten early")
 	bind(documentPath(&s.Keys), "", "keys", "path|s3://…", "keys document (default <data-dir>/keys.json)")
 	bind(documentPath(&s.Rules), "", "rules", "path|s3://…", "rules document (default <data-dir>/rules.json)")
 	bind(documentPath(&s.Destinations), "", "destinations", "path|s3://…", "destinations document (default <data-dir>/destinations.json)")
@@ -189,6 +195,9 @@ func (s *Settings) check() []error {
 	}
 	if s.MaxBody > s.MemoryLimit/8 {
 		faults = append(faults, fmt.Errorf("SLUICE_MAX_BODY=%s: more than an eighth of SLUICE_MEMORY_LIMIT=%s; lower the one or raise the other", s.MaxBody, s.MemoryLimit))
+	}
+	if s.Dedup > 0 && s.DedupMemory > s.MemoryLimit/4 {
+		faults = append(faults, fmt.Errorf("SLUICE_DEDUP_MEMORY=%s: more than a quarter of SLUICE_MEMORY_LIMIT=%s; lower the one or raise the other", s.DedupMemory, s.MemoryLimit))
 	}
 	for _, d := range []struct {
 		path *string
@@ -311,6 +320,31 @@ func duration(p *time.Duration, least time.Duration) func(string) error {
 		}
 		if d < least {
 			return fmt.Errorf("too short; right would be %s or more", least)
+		}
+		*p = d
+		return nil
+	}
+}
+
+// dedupOff is the value of SLUICE_DEDUP for none.
+const dedupOff = "off"
+
+// window takes a duration that is worth remembering ids for, or dedupOff.
+func window(p *time.Duration) func(string) error {
+	const least, most = time.Minute, 30 * 24 * time.Hour
+	return func(text string) error {
+		if text == dedupOff {
+			*p = 0
+			return nil
+		}
+		d, err := time.ParseDuration(text)
+		switch {
+		case err != nil:
+			return errors.New(`neither a duration nor "off"; right would be "1h" or "24h"`)
+		case d < least:
+			return fmt.Errorf(`too short: senders try again for longer than that; right would be %s or more, such as "1h", or "off"`, least)
+		case d > most:
+			return fmt.Errorf("too long; right would be %s or less", most)
 		}
 		*p = d
 		return nil

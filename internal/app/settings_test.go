@@ -171,3 +171,39 @@ func TestBytesReadAndWriteTheSameSize(t *testing.T) {
 		}
 	}
 }
+
+func TestTheSettingsOfDeduplication(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		window, memory, limit string
+		want                  time.Duration
+		fault                 string // in the only line, "" for none
+	}{
+		{"", "", "", 0, ""},
+		{"off", "", "", 0, ""},
+		{"1h", "", "", time.Hour, ""},
+		{"1m", "1MiB", "128MiB", time.Minute, ""},
+		{"1h", "32MiB", "128MiB", time.Hour, ""},
+		{"on", "", "", 0, `SLUICE_DEDUP="on": neither a duration nor "off"; right would be "1h" or "24h"`},
+		{"59s", "", "", 0, `SLUICE_DEDUP="59s": too short`},
+		{"-1h", "", "", 0, `SLUICE_DEDUP="-1h": too short`},
+		{"8760h", "", "", 0, `SLUICE_DEDUP="8760h": too long; right would be 720h0m0s or less`},
+		{"1h", "1000", "", 0, `SLUICE_DEDUP_MEMORY="1000": too small; right would be 1MiB or more`},
+		{"1h", "", "128MiB", 0, "SLUICE_DEDUP_MEMORY=64MiB: more than a quarter of SLUICE_MEMORY_LIMIT=128MiB; lower the one or raise the other"},
+		{"off", "1GiB", "128MiB", 0, ""}, // nobody asks for it
+	} {
+		env := map[string]string{"SLUICE_DEDUP": tc.window, "SLUICE_DEDUP_MEMORY": tc.memory, "SLUICE_MEMORY_LIMIT": tc.limit}
+		if tc.limit == "128MiB" {
+			env["SLUICE_MAX_BODY"] = "1MiB"
+		}
+		s, err := load(t, env)
+		switch {
+		case tc.fault == "":
+			if err != nil || s.Dedup != tc.want {
+				t.Errorf("%v: %v, %v", env, s.Dedup, err)
+			}
+		case err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), tc.fault):
+			t.Errorf("%v: %v", env, err)
+		}
+	}
+}

@@ -76,7 +76,7 @@ func (p *program) quarantineRecord(ctx context.Context, r stream.Record, cause e
 		l := deadletter.Letter{
 			ID: event.NewID(), Destination: edge.QuarantineName, PartitionKey: r.PartitionKey,
 			Attempts: 1, FirstSeen: now, LastTry: now,
-			Class: fault.TooLarge.String(), Code: "stream_limit", Message: cause.Error(),
+			Class: fault.TooLarge.String(), Code: edge.CodeStreamLimit, Message: cause.Error(),
 		}
 		if ev, err := event.ParseStored(raw); err == nil {
 			l.EventID, l.EventName, l.Source, l.Event = ev.ID, ev.Name, ev.Source, bytes.Clone(raw)

@@ -28,6 +28,7 @@ import (
 	"github.com/eventsluice/sluice/internal/ledger"
 	"github.com/eventsluice/sluice/internal/router"
 	"github.com/eventsluice/sluice/internal/schema"
+	"github.com/eventsluice/sluice/internal/stream/dedup"
 	"github.com/eventsluice/sluice/internal/stream/producer"
 	"github.com/eventsluice/sluice/internal/telemetry"
 )
@@ -74,6 +75,7 @@ type program struct {
 	host     host
 	intake   *ledger.Intake
 	producer *producer.Producer
+	dedup    *dedup.Filter // nil if it is off
 	edge     *edge.Edge
 	limits   *limit.Redis // nil without SLUICE_REDIS
 	runners  *runners
@@ -195,7 +197,11 @@ func (p *program) open(ctx context.Context) (err error) {
 		shared.Log = p.log
 		p.limits = limit.NewRedis(shared)
 	}
-	p.edge, err = edge.New(p.producer, p.engine.Quarantine(), p.keys.Get, p.intake, p.edgeConfig())
+	entrance, err := p.openDedup(ctx)
+	if err != nil {
+		return err
+	}
+	p.edge, err = edge.New(entrance, p.engine.Quarantine(), p.keys.Get, p.intake, p.edgeConfig())
 	if err != nil {
 		return err
 	}
@@ -321,8 +327,9 @@ func (p *program) watchDocuments(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-// keepHouse discards what is settled and keeps the opening balance and the
-// violations of schemas, until ctx is done; these once more at the end.
+// keepHouse discards what is settled and keeps the opening balance, the
+// violations of schemas and the ids of events, until ctx is done; these once
+// more at the end.
 func (p *program) keepHouse(ctx context.Context) error {
 	ticker := time.NewTicker(trimInterval)
 	defer ticker.Stop()
@@ -330,9 +337,10 @@ func (p *program) keepHouse(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return errors.Join(p.saveBalance(), p.saveViolations())
+			return errors.Join(p.closeDedup(), p.saveBalance(), p.saveViolations())
 		case <-ticker.C:
 		}
+		covered := p.saveDedup(ctx)
 		if err := p.saveBalance(); err != nil {
 			p.log.Warn("opening balance of the ledger not kept", "error", err)
 		}
@@ -348,7 +356,7 @@ func (p *program) keepHouse(ctx context.Context) error {
 		events := p.engine.Events()
 		newest, err := events.Last(ctx)
 		if err == nil {
-			err = events.Trim(ctx, p.runners.Settled(newest))
+			err = events.Trim(ctx, min(p.runners.Settled(newest), covered))
 		}
 		if err != nil && ctx.Err() == nil {
 			p.log.Warn("settled events not discarded", "error", err)
@@ -358,8 +366,12 @@ func (p *program) keepHouse(ctx context.Context) error {
 
 // inFlight is what the ledger counts as received and not decided.
 func (p *program) inFlight() int64 {
+	waiting := 0
+	if p.dedup != nil {
+		waiting = p.dedup.Waiting()
+	}
 	s := p.producer.Stats()
-	return int64(s.WaitingEvents+s.FlyingEvents) + int64(s.Undecided)
+	return int64(waiting+s.WaitingEvents+s.FlyingEvents) + int64(s.Undecided)
 }
 
 // runner returns the runner of a destination, or a fault.NotFound.

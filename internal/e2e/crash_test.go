@@ -166,6 +166,7 @@ type crashLoad struct {
 	seed    uint64
 	began   time.Time
 	pause   time.Duration          // between the requests of a sender, at most
+	again   bool                   // also sends again what was answered
 	gateway atomic.Pointer[string] // nil: none is up
 	over    atomic.Bool
 	senders sync.WaitGroup
@@ -234,7 +235,11 @@ func (l *crashLoad) send(sender int) {
 				for i := range request {
 					request[i].answered = now
 				}
-				break
+				if !l.again || last || chance.IntN(3) > 0 {
+					break
+				}
+				wait(time.Duration(chance.IntN(100)) * time.Millisecond)
+				continue
 			}
 			if !last && chance.IntN(3) == 0 {
 				break

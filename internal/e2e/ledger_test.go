@@ -18,6 +18,7 @@ type ledger struct {
 	Accepted     uint64             `json:"accepted"`
 	Stored       uint64             `json:"stored"`
 	Spooled      uint64             `json:"spooled"`
+	Duplicates   uint64             `json:"duplicates"`
 	InFlight     uint64             `json:"in_flight"`
 	Residual     uint64             `json:"residual"`
 	Destinations map[string]account `json:"destinations"`
@@ -54,7 +55,7 @@ func (p *process) ledger() ledger {
 	if l.Residual != 0 {
 		p.t.Errorf("the residual is %d: %+v", l.Residual, l)
 	}
-	if l.Received != l.Rejected+l.Accepted+l.InFlight || l.Accepted != l.Stored+l.Spooled {
+	if l.Received != l.Rejected+l.Accepted+l.InFlight || l.Accepted != l.Stored+l.Spooled+l.Duplicates {
 		p.t.Errorf("the intake does not add up: %+v", l)
 	}
 	for name, a := range l.Destinations {
