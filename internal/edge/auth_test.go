@@ -162,7 +162,12 @@ func TestPreflights(t *testing.T) {
 	if got := ask("/v1/events?write_key=wk_shop", "https://www.shop.example", "").header.Get("Access-Control-Allow-Origin"); got == "" {
 		t.Error("the key's own origin is refused")
 	}
-	if h := ask("/v1/events", "", "").header; h.Get("Access-Control-Allow-Origin") != "" || h.Get("Allow") == "" {
+	for path, want := range map[string]string{"/v1/events": "POST, OPTIONS", "/livez/": "GET, HEAD, OPTIONS", "/nothing": "OPTIONS"} {
+		if got := ask(path, "https://a.example", "").header.Get("Allow"); got != want {
+			t.Errorf("%s allows %q, want %q", path, got, want)
+		}
+	}
+	if h := ask("/v1/events", "", "").header; h.Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("without an origin: %v", h)
 	}
 }

@@ -73,7 +73,7 @@ func (x *exchange) preflight() {
 	x.route = routePreflight
 	h := x.Header()
 	h["Vary"] = varyAll
-	h["Allow"] = corsMethods
+	h["Allow"] = []string{strings.Join(x.edge.methods(x.req.URL.Path), ", ")}
 	if x.origin != "" && x.keys != nil && x.preflightAllowed() {
 		x.allowOrigin()
 		h["Access-Control-Allow-Methods"] = corsMethods
