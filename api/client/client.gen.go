@@ -350,10 +350,15 @@ type Accepted struct {
 // again; or in the quarantine, if all of them were put aside.
 type Ack string
 
-// CloudEvent A CloudEvent 1.0 in JSON. `type` becomes the name, `source` and `id` together the id, and the extension
-// attributes `userid` and `anonymousid` say whose it is. The other attributes are kept in `context.cloudevents`.
-// Data that is no object becomes `data.value`, bytes become `data.base64`.
+// CloudEvent A CloudEvent 1.0 in JSON. `type` becomes the name, `source` and `id` together the id, the extensions `userid` and
+// `anonymousid` say who did it, and the other attributes are kept in the context, under `cloudevents`. Data that is
+// no object becomes one, with the data in `value`, or in `base64`.
 type CloudEvent struct {
+	// Anonymousid Who did it, as long as it is not known who that is.
+	//
+	// Example: a1
+	Anonymousid *string `json:"anonymousid,omitempty"`
+
 	// Data What there is to say about it, any JSON value.
 	Data interface{} `json:"data,omitempty"`
 
@@ -383,7 +388,7 @@ type CloudEvent struct {
 
 	// Subject What it happened to.
 	//
-	// Example: u1
+	// Example: order-7
 	Subject *string `json:"subject,omitempty"`
 
 	// Time When it happened.
@@ -394,7 +399,12 @@ type CloudEvent struct {
 	// Type What happened.
 	//
 	// Example: order_placed
-	Type                 string                 `json:"type"`
+	Type string `json:"type"`
+
+	// Userid Who did it.
+	//
+	// Example: u1
+	Userid               *string                `json:"userid,omitempty"`
 	AdditionalProperties map[string]interface{} `json:"-"`
 }
 
@@ -794,6 +804,14 @@ func (a *CloudEvent) UnmarshalJSON(b []byte) error {
 		return err
 	}
 
+	if raw, found := object["anonymousid"]; found {
+		err = json.Unmarshal(raw, &a.Anonymousid)
+		if err != nil {
+			return fmt.Errorf("error reading 'anonymousid': %w", err)
+		}
+		delete(object, "anonymousid")
+	}
+
 	if raw, found := object["data"]; found {
 		err = json.Unmarshal(raw, &a.Data)
 		if err != nil {
@@ -874,6 +892,14 @@ func (a *CloudEvent) UnmarshalJSON(b []byte) error {
 		delete(object, "type")
 	}
 
+	if raw, found := object["userid"]; found {
+		err = json.Unmarshal(raw, &a.Userid)
+		if err != nil {
+			return fmt.Errorf("error reading 'userid': %w", err)
+		}
+		delete(object, "userid")
+	}
+
 	if len(object) != 0 {
 		a.AdditionalProperties = make(map[string]interface{})
 		for fieldName, fieldBuf := range object {
@@ -892,6 +918,13 @@ func (a *CloudEvent) UnmarshalJSON(b []byte) error {
 func (a CloudEvent) MarshalJSON() ([]byte, error) {
 	var err error
 	object := make(map[string]json.RawMessage)
+
+	if a.Anonymousid != nil {
+		object["anonymousid"], err = json.Marshal(a.Anonymousid)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'anonymousid': %w", err)
+		}
+	}
 
 	object["data"], err = json.Marshal(a.Data)
 	if err != nil {
@@ -951,6 +984,13 @@ func (a CloudEvent) MarshalJSON() ([]byte, error) {
 	object["type"], err = json.Marshal(a.Type)
 	if err != nil {
 		return nil, fmt.Errorf("error marshaling 'type': %w", err)
+	}
+
+	if a.Userid != nil {
+		object["userid"], err = json.Marshal(a.Userid)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling 'userid': %w", err)
+		}
 	}
 
 	for fieldName, field := range a.AdditionalProperties {
