@@ -41,7 +41,7 @@ var arrows = map[string][]string{
 	// that it declares, so that it knows none of those after it.
 	"internal/stream":     {"internal/event", "internal/fault", "internal/retry", "internal/ledger", "internal/telemetry"},
 	"internal/edge":       {"api", "internal/event", "internal/fault", "internal/retry", "internal/document", "internal/ledger", "internal/stream", "internal/telemetry", "internal/deadletter", "internal/schema"},
-	"internal/router":     {"internal/event", "internal/fault", "internal/retry", "internal/document", "internal/stream", "internal/telemetry", "internal/deadletter"},
+	"internal/router":     {"api/schemas", "internal/event", "internal/fault", "internal/retry", "internal/document", "internal/stream", "internal/telemetry", "internal/deadletter"},
 	"internal/connector":  {"internal/event", "internal/fault", "internal/retry", "internal/ledger", "internal/stream", "internal/router", "internal/telemetry", "internal/deadletter"},
 	"internal/deadletter": {"internal/event", "internal/fault", "internal/retry", "internal/stream"},
 
@@ -107,7 +107,7 @@ var libraries = map[string][]string{
 	"github.com/johannesboyne/":       {"internal/cloud"},
 	"github.com/jackc/pgx":            {"internal/connector/postgres", "internal/testenv", "internal/cloud"},
 	"github.com/parquet-go/":          {"internal/connector/s3"},
-	"github.com/santhosh-tekuri/":     {"internal/simulator", "internal/schema"},
+	"github.com/santhosh-tekuri/":     {"api/schemas/schemastest", "internal/simulator", "internal/schema"},
 	"modernc.org/sqlite":              {"internal/connector/sqlite", "internal/e2e", "examples"},
 	"cel.dev/cel-go":                  {"internal/router"},
 	"github.com/klauspost/compress":   {"internal/edge", "internal/connector", "internal/e2e", "api/apitest", "examples"},

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/eventsluice/sluice/api/schemas"
 )
 
 // beyondSchema are documents whose fault no schema can tell.
@@ -24,7 +26,7 @@ var beyondSchema = []string{
 func TestTheSchemaAgreesWithParse(t *testing.T) {
 	t.Parallel()
 	var schema map[string]any
-	if err := json.Unmarshal(Schema, &schema); err != nil {
+	if err := json.Unmarshal(schemas.Of("rules"), &schema); err != nil {
 		t.Fatal(err)
 	}
 	v := validator{t: t, root: schema}
@@ -52,7 +54,7 @@ func TestTheSchemaNamesTheMembersOfARule(t *testing.T) {
 			Step struct{ Properties map[string]any }
 		} `json:"$defs"`
 	}
-	if err := json.Unmarshal(Schema, &schema); err != nil {
+	if err := json.Unmarshal(schemas.Of("rules"), &schema); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Parse([]byte(`[{"x":1,"transform":{"y":1}}]`))
