@@ -180,7 +180,7 @@ var sdkCalls = numbered([]call{
 		"null": nil, "yes": true, "no": false, "a.b": map[string]any{"c d": []any{[]any{}, map[string]any{}, []any{nil, []any{1}}}}, "": "no name",
 	}},
 	{Call: "track", UserID: "user-1", Event: "Text", Properties: map[string]any{"controls": "\"\\/\b\f\n\r\t\x01\x1f\u2028\u2029", "html": "</script><!--", "empty": ""}},
-	{Call: "track", UserID: "user-1", Event: "Long", Properties: map[string]any{"long": strings.Repeat("größer ", 2500)}},
+	{Call: "track", UserID: "user-1", Event: "Long", Properties: map[string]any{"long": strings.Repeat("größer ", 1500)}},
 })
 
 // numbered numbers calls, also in their data, so that they are known again.
@@ -389,6 +389,39 @@ func sdksInNode() []unmodifiedSDK {
 	}
 }
 
+// python is Segment's SDK from PyPI.
+func python(t *testing.T) unmodifiedSDK {
+	interpreter := testenv.Python(t, filepath.Join("python", "requirements.txt"))
+	return unmodifiedSDK{
+		name:   "segment-analytics-python",
+		runner: sdkProgram{command: []string{interpreter, filepath.Join("python", "send.py")}},
+		after:  map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
+	}
+}
+
+func pythonGzip(t *testing.T) unmodifiedSDK {
+	s := python(t)
+	s.name += " with gzip"
+	s.runner = sdkProgram{command: s.runner.(sdkProgram).command, env: []string{"SLUICE_GZIP=1"}}
+	s.after = nil
+	return s
+}
+
+// golang is Segment's SDK for Go. It retries everything, also what was refused.
+func golang(t *testing.T) unmodifiedSDK {
+	program := filepath.Join(t.TempDir(), "sdk")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, ".")
+	cmd.Dir = "go"
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return unmodifiedSDK{
+		name:   "segment analytics-go",
+		runner: sdkProgram{command: []string{program}},
+		after:  map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: retries},
+	}
+}
+
 // TestSDKs sends with SDKs as their registries have them, and as captured from
 // them, and compares the warehouse with what they have sent.
 func TestSDKs(t *testing.T) {
@@ -405,11 +438,15 @@ func TestSDKs(t *testing.T) {
 		t.Parallel()
 		testFixtures(t, g)
 	})
+	t.Run("examples", func(t *testing.T) {
+		t.Parallel()
+		testSDKExample(t, g, c)
+	})
 	t.Run("pages that end", func(t *testing.T) {
 		t.Parallel()
 		testLastEvents(t, g, p, c)
 	})
-	for _, sdk := range slices.Concat(sdksInNode(), sdksInPages(p, c)) {
+	for _, sdk := range slices.Concat(sdksInNode(), sdksInPages(p, c), []unmodifiedSDK{python(t), pythonGzip(t), golang(t)}) {
 		t.Run(sdk.name, func(t *testing.T) {
 			t.Parallel()
 			sdk.test(t, g)
