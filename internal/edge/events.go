@@ -12,6 +12,7 @@ import (
 
 	"github.com/eventsluice/sluice/internal/edge/protocol"
 	"github.com/eventsluice/sluice/internal/edge/protocol/cloudevents"
+	"github.com/eventsluice/sluice/internal/edge/protocol/segment"
 	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/fault"
@@ -185,12 +186,19 @@ func (x *exchange) take(ev *event.Event, invalid *event.Invalid, raw []byte) {
 	x.place(s)
 }
 
-// userPointer is where the events of the request have their user.
+// userPointer is where the sender of an event has put its user.
 func (x *exchange) userPointer() string {
-	if x.decoder != nil {
+	if x.bySegment() {
 		return "/userId"
 	}
 	return "/user_id"
+}
+
+// bySegment reports whether the sender speaks the language of Segment's family.
+// What is wrong with events of other protocols is told in ours.
+func (x *exchange) bySegment() bool {
+	_, ok := x.decoder.(*segment.Decoder)
+	return ok
 }
 
 // place adds the next event to those of the request.

@@ -59,7 +59,7 @@ func (x *exchange) breaksContract(ev *event.Event, s slot) bool {
 
 // dataPointer is where the sender of an event has put what we call data.
 func (x *exchange) dataPointer(ev *event.Event) string {
-	if x.decoder == nil || sdkRoutes[x.request.Path].protocol != segmentProtocol {
+	if !x.bySegment() {
 		return "/data"
 	}
 	switch ev.Type {

@@ -359,3 +359,26 @@ func TestCopiesOfWrongEventsAreCountedAsMemory(t *testing.T) {
 		t.Errorf("%d letters of a request that was refused", n)
 	}
 }
+
+func TestAViolationIsToldInTheWordsOfItsSender(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, path, body, contentType, pointer string }{
+		{"Sluice", "/v1/events", ofName("order_reject", `{"total":"12"}`), "application/json", "/data/total"},
+		{"Segment", "/v1/track", `{"event":"order_reject","properties":{"total":"12"}}`, "application/json", "/properties/total"},
+		{"a user of Segment", "/v1/identify", `{"userId":"u","traits":{"total":"12"}}`, "application/json", "/traits/total"},
+		{
+			"CloudEvents", "/v1/events", `{"specversion":"1.0","id":"7","source":"/orders","type":"order_reject","data":{"total":"12"}}`,
+			"application/cloudevents+json", "/data/total",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := newContractRig(t, Config{})
+			r.post(c.path, "wk_web", c.body, "Content-Type: "+c.contentType)
+			letters := r.letters()
+			if len(letters) != 1 || !strings.HasPrefix(letters[0].Message, c.pointer+" ") {
+				t.Errorf("letters %+v, want the message to begin with %s", letters, c.pointer)
+			}
+		})
+	}
+}
