@@ -41,8 +41,12 @@ func TestNothingIsAnsweredThatTheContractDoesNotAllow(t *testing.T) {
 			"response_schema_conformance,unsupported_method,allow_header_conformance",
 		"--phases", "examples,coverage,fuzzing", "--max-time", strconv.Itoa(int(budget.Seconds())), "--seed", strconv.Itoa(seed),
 		"--workers", "1", "--generation-database", "none", "--warnings", "off", "--continue-on-failure", "--no-color")
+	hooks, err := filepath.Abs("schemathesis")
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd.Dir = t.TempDir()
-	cmd.Env = append(cleanEnv(), "PYTHONIOENCODING=utf-8")
+	cmd.Env = append(cleanEnv(), "PYTHONIOENCODING=utf-8", "PYTHONDONTWRITEBYTECODE=1", "PYTHONPATH="+hooks, "SCHEMATHESIS_HOOKS=hooks")
 	out, err := cmd.CombinedOutput()
 	text := out[max(0, len(out)-16<<10):]
 	if err != nil {
