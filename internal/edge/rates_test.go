@@ -321,6 +321,37 @@ func TestWhatTheStreamRefusesAndWhatIsOverALimitAreToldApart(t *testing.T) {
 	})
 }
 
+// An event that a schema puts aside is as good as stored: it takes nothing of
+// its user, and what is left of the request is not nothing.
+func TestWhatASchemaPutsAsideAndWhatIsOverALimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newContractRig(t, Config{})
+		keys, err := source.Parse(fmt.Appendf(nil, `{"keys":[{"id":"lim","kind":"write","sha256":%q,"user_rate":{"per_second":0.1,"burst":1}}]}`, source.Hash("wk_lim")), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.keys = keys
+		const aside = `{"name":"order_quarantine","user_id":"ann","data":{"total":"12"}}`
+		r.post("/v1/events", "wk_lim", `[`+aside+`,{"name":"a","user_id":"ann"}]`).want(202, "")
+		a := r.post("/v1/events", "wk_lim", `[{"name":"a","user_id":"ann"},`+aside+`]`).want(207, "")
+		if codes, _ := said(a); !maps.Equal(codes, map[int]string{0: "user_rate_limited"}) || a.problem().Accepted != 1 || a.header.Get("Retry-After") != "10" {
+			t.Errorf("%v %s", a.header, a.body)
+		}
+		if a := r.post("/v1/batch", "wk_lim", `{"batch":[{"type":"track","event":"a","userId":"ann"},{"type":"track","event":"order_quarantine","userId":"ann","properties":{}}]}`); a.status != 200 {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+		r.wantLedger(1, map[string]uint64{"schema": 3, "rate_limited": 2})
+		classes := map[string]int{}
+		for _, l := range r.letters() {
+			classes[l.Class]++
+		}
+		if !maps.Equal(classes, map[string]int{"schema": 3, "rate_limited": 1}) {
+			t.Errorf("letters %v", classes)
+		}
+	})
+}
+
 func TestManyEventsOverALimitAreCountedInTheBudget(t *testing.T) {
 	t.Parallel()
 	body := "[" + strings.Repeat(`{"name":"a","user_id":"u"},`, 9999) + `{"name":"a","user_id":"u"}]`

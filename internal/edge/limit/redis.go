@@ -179,34 +179,36 @@ func (s *Redis) Close() error { return s.client.Close() }
 // until ctx is done.
 func (s *Redis) Run(ctx context.Context) error {
 	away := false // it was said that Redis does not answer
-	for tries := 0; ; {
-		err := s.probe(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err == nil {
+	for tries := 0; ctx.Err() == nil; {
+		failure := s.probe(ctx)
+		if failure == nil {
 			s.log.Info("rate limits are shared through Redis", "redis", s.addr)
 			away = false
 			since := time.Now()
-			s.sharing.Store(true)
-			select {
-			case <-ctx.Done():
-				s.sharing.Store(false)
-				return nil
-			case err = <-s.failed:
-			}
-			if time.Since(since) > steady {
+			if failure = s.share(ctx); time.Since(since) > steady {
 				tries = 0
 			}
 		}
-		if !away {
+		if ctx.Err() == nil && !away {
 			away = true
-			s.log.Warn("rate limits are kept by this gateway alone until Redis answers", "redis", s.addr, "error", err)
+			s.log.Warn("rate limits are kept by this gateway alone until Redis answers", "redis", s.addr, "error", failure)
 		}
 		tries++
-		if retry.Sleep(ctx, probing.Delay(tries, probing.BaseDelay/2)) != nil {
-			return nil
-		}
+		_ = retry.Sleep(ctx, probing.Delay(tries, probing.BaseDelay/2)) // the end of ctx ends the loop
+	}
+	return nil
+}
+
+// share lets requests ask Redis until one of them fails, and returns why it
+// did.
+func (s *Redis) share(ctx context.Context) error {
+	s.sharing.Store(true)
+	select {
+	case <-ctx.Done():
+		s.sharing.Store(false)
+		return ctx.Err()
+	case failure := <-s.failed:
+		return failure
 	}
 }
 
@@ -283,32 +285,31 @@ func anyRefuses(calls []*call) bool {
 func (s *Redis) run(ctx context.Context, calls []*call) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	replies := s.send(ctx, calls, true)
+	s.send(ctx, calls, true)
 	var unknown []*call // to a server that has not seen the script
-	var at []int
-	for i, reply := range replies {
-		if redis.HasErrorPrefix(reply.Err(), "NOSCRIPT") {
-			unknown, at = append(unknown, calls[i]), append(at, i)
+	for _, c := range calls {
+		if redis.HasErrorPrefix(c.reply.Err(), "NOSCRIPT") {
+			unknown = append(unknown, c)
 		}
 	}
-	for i, reply := range s.send(ctx, unknown, false) {
-		replies[at[i]] = reply
-	}
-	for i, reply := range replies {
-		value, err := reply.Result()
+	s.send(ctx, unknown, false)
+	for _, c := range calls {
+		value, err := c.reply.Result()
 		if err != nil {
 			return err
 		}
-		if err := calls[i].read(value); err != nil {
+		if err := c.read(value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Redis) send(ctx context.Context, calls []*call, byHash bool) []*redis.Cmd {
+// send sends calls, by the hash of the script or with the script itself, and
+// waits for their replies.
+func (s *Redis) send(ctx context.Context, calls []*call, byHash bool) {
 	if len(calls) == 0 {
-		return nil
+		return
 	}
 	var to redis.Scripter = s.client
 	var pipe redis.Pipeliner
@@ -316,18 +317,16 @@ func (s *Redis) send(ctx context.Context, calls []*call, byHash bool) []*redis.C
 		pipe = s.client.Pipeline()
 		to = pipe
 	}
-	replies := make([]*redis.Cmd, len(calls))
-	for i, c := range calls {
+	for _, c := range calls {
 		if byHash {
-			replies[i] = to.EvalSha(ctx, judgeScript.Hash(), c.keys, c.args...)
+			c.reply = to.EvalSha(ctx, judgeScript.Hash(), c.keys, c.args...)
 		} else {
-			replies[i] = to.Eval(ctx, judgeSource, c.keys, c.args...)
+			c.reply = to.Eval(ctx, judgeSource, c.keys, c.args...)
 		}
 	}
 	if pipe != nil {
 		_, _ = pipe.Exec(ctx) // its error is that of the first reply that has one
 	}
-	return replies
 }
 
 // call is one run of the script, and its answer.
@@ -337,8 +336,9 @@ type call struct {
 	buckets []Bucket // in the order of keys: those of the gates first
 	keys    []string
 	args    []any
+	reply   *redis.Cmd
 
-	ahead []time.Duration // of each bucket, the answer
+	ahead []time.Duration // of each bucket, what the reply says
 }
 
 func newCall(gates []gate, rules [2]*Rule, events []entry) *call {

@@ -125,7 +125,7 @@ func short(verdicts string) string {
 // What the script does in Redis is what the limiter does by itself.
 func TestSharedBucketsAreJudgedAsLocalOnes(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(40) {
+	for seed := range uint64(15) {
 		server := miniredis.RunT(t)
 		start := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 		server.SetTime(start)
@@ -154,7 +154,7 @@ func TestSharedBucketsAreJudgedAsLocalOnes(t *testing.T) {
 // what one that sees all decides.
 func TestTwoGatewaysDecideAsOne(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(40) {
+	for seed := range uint64(15) {
 		server := miniredis.RunT(t)
 		start := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 		server.SetTime(start)
