@@ -104,7 +104,7 @@ func (s *Settings) Bind(flags *pflag.FlagSet) {
 	bind(onOff(&s.Aggregation), "on", "aggregation", "on|off", "off writes a record of its own for each event, plain JSON, for readers of Kinesis that know no aggregates")
 	bind(count(&s.Buckets, producer.MaxBuckets), "0", "buckets", "n", "buckets on Kinesis: records in flight, each in order; 0 is two for each open shard at the start")
 	bind(window(&s.Dedup), dedupOff, "dedup", "duration|off", "how long an event that is sent again under its id is not stored again")
-	bind(byteSize(&s.DedupMemory, dedup.MinMemory), "64MiB", "dedup-memory", "bytes", "memory for the ids of stored events, 24 bytes each; full, the oldest are forgotten early")
+	bind(byteSize(&s.DedupMemory, dedup.MinMemory), "64MiB", "dedup-memory", "bytes", "memory for the ids of stored events, 22 bytes each; full, the oldest are forgotten early")
 	bind(documentPath(&s.Keys), "", "keys", "path|s3://…", "keys document (default <data-dir>/keys.json)")
 	bind(documentPath(&s.Rules), "", "rules", "path|s3://…", "rules document (default <data-dir>/rules.json)")
 	bind(documentPath(&s.Destinations), "", "destinations", "path|s3://…", "destinations document (default <data-dir>/destinations.json)")

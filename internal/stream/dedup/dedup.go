@@ -81,8 +81,8 @@ type Stream interface {
 type Config struct {
 	// Window is how long an id is remembered, at least MinWindow.
 	Window time.Duration
-	// MemoryBytes bounds the memory: 24 bytes for each id. At least MinMemory;
-	// default 64 MiB, which is for 2.8 million ids.
+	// MemoryBytes bounds the memory: 22.4 bytes for each id. At least MinMemory;
+	// default 64 MiB, which is for 3.0 million ids.
 	MemoryBytes int
 	// Dir is the folder of the journal, which is made if it is not there. It
 	// holds at most as many ids as the memory, and a quarter more. Empty: a

@@ -588,7 +588,15 @@ func TestWhatIsOnItsWayIsNotCovered(t *testing.T) {
 		// Entry 2 is stored; the answer does not come.
 		slow := &slow{direct: direct{m.log, l.stored}, answer: make(chan struct{})}
 		l.next = slow
-		go l.put(10, 20)
+		var late stream.Batch
+		for n := 10; n < 20; n++ {
+			late.MarkOwnID(late.Add(streamtest.Sent(fmt.Sprintf("ann/%d", n))))
+		}
+		go func() {
+			if err := l.Put(t.Context(), &late); err != nil {
+				t.Error(err)
+			}
+		}()
 		synctest.Wait()
 		l.next = slow.direct
 		l.put(20, 30) // entry 3, answered

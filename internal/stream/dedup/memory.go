@@ -43,8 +43,9 @@ const (
 	// places in a bucket, and idsPerBucket that it has on average when the ring
 	// is full: with 10 of 15, one bucket in twenty spills.
 	places, idsPerBucket = 15, 10
-	// probes is how many buckets an id may be in.
-	probes = 8
+	// probes is how many buckets an id may be in: that so many in a row are full
+	// does not happen.
+	probes = 32
 	// carryMost bounds the work of one insertion, see evict.
 	carryMost = 8
 
@@ -252,7 +253,7 @@ func (s *shard) at(number uint32) *entry {
 }
 
 // enter finds a place for the next entry. If there is none in any bucket that
-// it may be in, it takes one: s.mu is held.
+// it may be in, it takes that of another id, which is lost then. s.mu is held.
 func (s *shard) enter(hash uint64, now int64) {
 	number, home := s.next&numberMask, s.home(hash)
 	first := home
@@ -274,7 +275,6 @@ func (s *shard) enter(hash uint64, now int64) {
 		}
 	}
 	s.buckets[first][0] = tagOf(hash) | number
-	s.early++
 	s.lost = max(s.lost, now)
 }
 

@@ -27,7 +27,7 @@ func (m *memory) state(k key) state {
 func TestEveryIDInTheRingIsFound(t *testing.T) {
 	t.Parallel()
 	m := newMemory(int64(time.Hour), MinMemory)
-	for n := range 5 * m.capacity() {
+	for n := range 3 * m.capacity() {
 		m.remember(numbered(n), int64(n), int64(n))
 		if (n+1)%(m.capacity()/2) != 0 {
 			continue

@@ -41,10 +41,11 @@ type simulation struct {
 	pcfg producer.Config
 	// readable says that the process can read the stream.
 	readable bool
-	faulty   float64
 
-	mu  sync.Mutex
-	now *process
+	mu     sync.Mutex
+	faulty float64
+	wind   *rand.Rand // of the stream's failures
+	now    *process
 	// forgetful says that the promise is over: a process has crashed before a
 	// stream that it cannot read.
 	forgetful bool
@@ -81,7 +82,7 @@ type process struct {
 func (s *simulation) pick(values ...int) int { return values[s.rng.IntN(len(values))] }
 
 func newSimulation(t *testing.T, seed uint64) *simulation {
-	s := &simulation{t: t, rng: rand.New(rand.NewPCG(seed, 1)), attempts: map[string]attempt{}, history: map[string][]string{}}
+	s := &simulation{t: t, rng: rand.New(rand.NewPCG(seed, 1)), wind: rand.New(rand.NewPCG(seed, 2)), attempts: map[string]attempt{}, history: map[string][]string{}}
 	s.readable = s.rng.IntN(3) > 0
 	s.dir = filepath.Join(t.TempDir(), "dedup")
 	s.cfg = Config{
@@ -111,20 +112,20 @@ func (s *simulation) onPut(call int, records []stream.Record) streamtest.LogOutc
 			s.note(name, "in call %d", call)
 		}
 	}
-	o := streamtest.LogOutcome{Take: time.Duration(s.rng.IntN(20)) * time.Millisecond}
-	if s.rng.Float64() >= s.faulty {
+	o := streamtest.LogOutcome{Take: time.Duration(s.wind.IntN(20)) * time.Millisecond}
+	if s.wind.Float64() >= s.faulty {
 		return o
 	}
-	switch s.rng.IntN(4) {
+	switch s.wind.IntN(4) {
 	case 0:
 		o.Refuse = fault.New(fault.Unavailable, "the disk is full")
 	case 1:
 		o.Lose = errors.New("no acknowledgement")
 	case 2:
 		o.Lose, o.Stored = fault.New(fault.Ambiguous, "no acknowledgement in time"), true
-		o.Late = time.Duration(s.rng.IntN(2000)*s.rng.IntN(2)) * time.Millisecond
+		o.Late = time.Duration(s.wind.IntN(2000)*s.wind.IntN(2)) * time.Millisecond
 	case 3:
-		o.Take = time.Duration(s.rng.IntN(3000)) * time.Millisecond
+		o.Take = time.Duration(s.wind.IntN(3000)) * time.Millisecond
 	}
 	return o
 }
@@ -220,11 +221,11 @@ func (s *simulation) crash() {
 	pr := s.current()
 	close(pr.house)
 	pr.quiet.Wait()
-	s.mu.Lock()
 	tear := -1
 	if s.rng.IntN(2) == 0 {
 		tear = s.rng.IntN(500)
 	}
+	s.mu.Lock()
 	s.forgetful = s.forgetful || !s.readable
 	s.note("process/", "crashes")
 	s.mu.Unlock()
