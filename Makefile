@@ -77,18 +77,18 @@ profile: ## the profile that make build uses, taken anew from the benchmark
 	$(GO) tool pprof -proto -output $(PROFILE) bin/profiles/*.pprof
 
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## format, vet and golangci-lint
-	@unformatted=$$(gofmt -l cmd internal deployments examples); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+	@unformatted=$$(gofmt -l api cmd internal deployments examples); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$< run ./...
 
 fmt: ## gofmt on everything
-	gofmt -w cmd internal deployments examples
+	gofmt -w api cmd internal deployments examples
 
 vuln: $(TOOLS)/govulncheck-$(GOVULNCHECK_VERSION) ## known vulnerabilities in what is called
 	$< ./...
 
 # Only folders that have such tests are built.
-folders_with = $(addprefix ./,$(patsubst %/,%,$(sort $(dir $(shell grep -rl --include='*_test.go' '^func $(1)' cmd deployments examples internal)))))
+folders_with = $(addprefix ./,$(patsubst %/,%,$(sort $(dir $(shell grep -rl --include='*_test.go' '^func $(1)' api cmd deployments examples internal)))))
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@FUZZTIME=$(FUZZTIME) .ci/fuzz

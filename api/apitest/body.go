@@ -88,11 +88,15 @@ func (c *Contract) checkSent(want *openapi3.RequestBody, x *Exchange) error {
 		}
 		return nil
 	}
+	// Two things are said in words only, since generators cannot have them.
+	if document.Schema.Ref == "#/components/schemas/MixpanelMessages" && bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) {
+		body = slices.Concat([]byte("["), body, []byte("]"))
+	}
 	if err := checkJSON(document.Schema, body, openapi3.VisitAsRequest()); err != nil {
 		return err
 	}
 	if document.Schema.Ref == "#/components/schemas/Events" && bytes.HasPrefix(bytes.TrimSpace(body), []byte("[")) {
-		// What EventList says of its elements in words only.
+		// What EventList says of its elements.
 		body = slices.Concat([]byte(`{"events":`), body, []byte("}"))
 		return checkJSON(c.Doc.Components.Schemas["EventBatch"], body, openapi3.VisitAsRequest())
 	}

@@ -740,6 +740,26 @@ type Unavailable = Problem
 // UnknownEncoding What is wrong with a request, by RFC 9457 and as SDKs read it.
 type UnknownEncoding = Problem
 
+// SegmentAlias An event as the SDKs of Segment and RudderStack make it. Ids may be numbers, which are kept as their text.
+// Fields that are not named here are kept, under `context.extra`. Null is the same as missing.
+type SegmentAlias = SegmentEvent
+
+// SegmentGroup An event as the SDKs of Segment and RudderStack make it. Ids may be numbers, which are kept as their text.
+// Fields that are not named here are kept, under `context.extra`. Null is the same as missing.
+type SegmentGroup = SegmentEvent
+
+// SegmentIdentify An event as the SDKs of Segment and RudderStack make it. Ids may be numbers, which are kept as their text.
+// Fields that are not named here are kept, under `context.extra`. Null is the same as missing.
+type SegmentIdentify = SegmentEvent
+
+// SegmentPage An event as the SDKs of Segment and RudderStack make it. Ids may be numbers, which are kept as their text.
+// Fields that are not named here are kept, under `context.extra`. Null is the same as missing.
+type SegmentPage = SegmentEvent
+
+// SegmentTrack An event as the SDKs of Segment and RudderStack make it. Ids may be numbers, which are kept as their text.
+// Fields that are not named here are kept, under `context.extra`. Null is the same as missing.
+type SegmentTrack = SegmentEvent
+
 // SendEventsApplicationCloudeventsBatchPlusJSONBody defines parameters for SendEvents.
 type SendEventsApplicationCloudeventsBatchPlusJSONBody = []CloudEvent
 

@@ -100,7 +100,7 @@ var libraries = map[string][]string{
 	"github.com/redis/":               {"internal/edge/limit"},
 	"github.com/alicebob/":            {"internal/edge/limit"},
 	"github.com/go-chi/chi":           {"internal/edge", "internal/app", "internal/bench"},
-	"github.com/getkin/kin-openapi":   {"api/apitest", "internal/simulator"},
+	"github.com/getkin/kin-openapi":   {"api/apitest", "internal/simulator", "internal/e2e"},
 	"github.com/aws/":                 {"internal/cloud"},
 	"github.com/evanw/esbuild":        {"api/browser", "internal/e2e"},
 	"github.com/fxamacker/cbor":       {"internal/cloud/kinesistest"},

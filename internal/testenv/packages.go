@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -14,20 +15,28 @@ import (
 )
 
 // NodeModules installs the packages of a folder's package-lock.json into its
-// node_modules, if they are not there.
+// node_modules, if those that are there were not installed from it as it is now.
 func NodeModules(t testing.TB, folder string) {
 	t.Helper()
 	Node(t)
 	npm := program(t, "npm", "npm")
 	making.Lock()
 	defer making.Unlock()
-	if _, err := os.Stat(filepath.Join(folder, "node_modules", ".package-lock.json")); err == nil {
+	lock, err := os.ReadFile(filepath.Join(folder, "package-lock.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	installed := filepath.Join(folder, "node_modules", ".installed-from.json")
+	if was, err := os.ReadFile(installed); err == nil && bytes.Equal(was, lock) {
 		return
 	}
 	cmd := exec.CommandContext(t.Context(), npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts")
 	cmd.Dir = folder
 	if err := run(cmd); err != nil {
 		missing(t, err.Error())
+	}
+	if err := os.WriteFile(installed, lock, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
