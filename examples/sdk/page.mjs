@@ -41,7 +41,7 @@ const sdks = {
   async rudder(host, key) {
     await load('rudder/index.js')
     const sdk = new window.rudderanalytics.RudderAnalytics()
-    sdk.load(key, host, { configUrl: host, useBeacon: true })
+    sdk.load(key, host, { configUrl: host })
     return {
       page: () => sdk.page('Example'),
       identify: () => sdk.identify('user-1', { plan: 'pro' }),

@@ -148,7 +148,7 @@ func testRawSenders(t *testing.T, g *sdkGateway, p *pages, c *chromium) {
 			r := g.newRun(t, true)
 			calls := numbered([]call{{Call: "track", UserID: "ü-1", Event: how, Properties: map[string]any{"emoji": "👩‍👩‍👧‍👦"}}})
 			tb.eval(fmt.Sprintf(`run({"host":%q,"key":%q,"how":%q},%s)`, r.URL, r.key, how, js(t, calls)), &r.belief)
-			wantCalls(t, calls, g.wantInWarehouse(t, r.wire, r.source, func() int { return 1 }))
+			wantCalls(t, calls, g.wantInWarehouse(t, r.wire, r.source, func() int { return 1 }), 0)
 			if len(r.belief.Delivered) != 1 {
 				t.Errorf("the page believes %+v", r.belief)
 			}

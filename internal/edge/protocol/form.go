@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/eventsluice/sluice/internal/event"
 )
@@ -115,6 +116,32 @@ func AppendBase64(dst, src []byte) ([]byte, bool) {
 		}
 	}
 	return dst, true
+}
+
+// JoinSurrogates replaces each surrogate pair of which both halves are encoded
+// by themselves (CESU-8) by the character in UTF-8, in place, and returns what
+// it has become. Encoders in JavaScript that go through a string by its units
+// write every character beyond the first plane like that. A half without the
+// other is left, and is refused as what it is.
+func JoinSurrogates(text []byte) []byte {
+	at := bytes.IndexByte(text, 0xed)
+	if at < 0 {
+		return text
+	}
+	out := text[:at]
+	for i := at; i < len(text); {
+		pair := text[i:min(i+6, len(text))]
+		if len(pair) == 6 && pair[0] == 0xed && pair[1]&0xf0 == 0xa0 && pair[3] == 0xed && pair[4]&0xf0 == 0xb0 {
+			high := rune(pair[1]&0x0f)<<6 | rune(pair[2]&0x3f)
+			low := rune(pair[4]&0x0f)<<6 | rune(pair[5]&0x3f)
+			out = utf8.AppendRune(out, 0x10000+high<<10+low)
+			i += 6
+			continue
+		}
+		out = append(out, text[i])
+		i++
+	}
+	return out
 }
 
 // TrimDocument returns a JSON document without byte order mark and white space

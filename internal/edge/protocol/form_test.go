@@ -91,3 +91,25 @@ func FuzzForm(f *testing.F) {
 		}
 	})
 }
+
+func TestJoinSurrogates(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, text, want string }{
+		{"nothing", "", ""},
+		{"no pair", `{"a":"b"}`, `{"a":"b"}`},
+		{"UTF-8", "Änn 😀 한국 \xed\x9f\xbf", "Änn 😀 한국 \xed\x9f\xbf"},
+		{"a pair", "a\xed\xa0\xbd\xed\xb8\x80b", "a😀b"},
+		{"the first and the last", "\xed\xa0\x80\xed\xb0\x80\xed\xaf\xbf\xed\xbf\xbf", "\U00010000\U0010ffff"},
+		{"pairs beside UTF-8", "😀\xed\xa0\xbd\xed\xb8\x80한", "😀😀한"},
+		{"halves alone", "\xed\xa0\xbd \xed\xb8\x80", "\xed\xa0\xbd \xed\xb8\x80"},
+		{"in the wrong order", "\xed\xb8\x80\xed\xa0\xbd", "\xed\xb8\x80\xed\xa0\xbd"},
+		{"cut", "a\xed\xa0\xbd\xed\xb8", "a\xed\xa0\xbd\xed\xb8"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := JoinSurrogates([]byte(tt.text)); string(got) != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}

@@ -1,38 +1,29 @@
 // cloudevents, with its own transport. options.mode is binary, structured or
 // batched. The SDK has no encoder for batches: the document is made of its
-// events, and sent by its transport.
-import { CloudEvent, httpTransport, emitterFor, HTTP } from 'cloudevents'
+// events, and sent by its transport. userid is the extension that says whose
+// an event is.
+import { CloudEvent, httpTransport, HTTP } from 'cloudevents'
 
 export async function open({ host, key, mode }) {
   const transport = httpTransport(`${host}/v1/events`)
-  const headers = { authorization: `Bearer ${key}` }
-  const emit = emitterFor((message, options) => transport({ ...message, headers: { ...message.headers, ...headers } }, options), {
-    mode: mode === 'binary' ? 'binary' : 'structured',
-  })
+  // It resolves with what the server said, whatever the status.
+  const send = ({ headers, body }) => transport({ headers: { ...headers, authorization: `Bearer ${key}` }, body })
   const sent = []
   const batch = []
-  const take = (event, settle) => {
-    if (mode === 'batched') {
-      batch.push({ event, settle })
-      return
-    }
-    // The transport resolves with what the server said, whatever the status.
-    sent.push(emit(event).then(() => settle(), settle))
-  }
   return {
     track({ event, userId, properties, timestamp }, settle) {
-      take(new CloudEvent({
-        type: event, source: '/e2e', subject: userId, time: timestamp?.toISOString(),
-        data: properties, partitionkey: userId,
-      }), settle)
+      const made = new CloudEvent({
+        type: event, source: '/e2e', time: timestamp?.toISOString(), subject: 'order/1', userid: userId, data: properties,
+      })
+      if (mode === 'batched') batch.push({ made, settle })
+      else sent.push(send(HTTP[mode](made)).then(() => settle(), settle))
     },
     async close() {
       await Promise.all(sent)
-      if (batch.length) {
-        const body = `[${batch.map(({ event }) => HTTP.structured(event).body).join(',')}]`
-        await transport({ headers: { 'content-type': 'application/cloudevents-batch+json; charset=utf-8', ...headers }, body })
-        batch.forEach(({ settle }) => settle())
-      }
+      if (batch.length === 0) return
+      const body = `[${batch.map(({ made }) => HTTP.structured(made).body).join(',')}]`
+      await send({ headers: { 'content-type': 'application/cloudevents-batch+json; charset=utf-8' }, body })
+      batch.forEach(({ settle }) => settle())
     },
   }
 }

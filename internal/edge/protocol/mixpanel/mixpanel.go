@@ -54,7 +54,8 @@ func (d *Decoder) Open(r *protocol.Request, present func(string)) error {
 		return err
 	}
 	keys := protocol.OneKey{Present: present}
-	d.messages = protocol.TrimDocument(body)
+	// The library for pages encodes what it makes base64 of unit by unit.
+	d.messages = protocol.TrimDocument(protocol.JoinSurrogates(body))
 	switch {
 	case len(d.messages) == 0:
 		return &event.Invalid{Code: protocol.CodeEmpty, Detail: "send a message, or an array of messages, in the field data"}

@@ -1,0 +1,17 @@
+// @snowplow/browser-tracker. The key is the appId.
+import { newTracker, setUserId, trackSelfDescribingEvent } from '@snowplow/browser-tracker'
+
+let trackers = 0
+
+export async function open({ host, key }) {
+  const name = `sp${++trackers}`
+  newTracker(name, host, { appId: key, plugins: [] })
+  return {
+    track({ userId, event, properties }) {
+      setUserId(userId, [name])
+      trackSelfDescribingEvent({
+        event: { schema: 'iglu:com.acme/called/jsonschema/1-0-0', data: { event, ...properties } },
+      }, [name])
+    },
+  }
+}
