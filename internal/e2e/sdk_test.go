@@ -458,6 +458,16 @@ func TestSDKs(t *testing.T) {
 		t.Parallel()
 		testFixtures(t, g)
 	})
+	for _, sdk := range []unmodifiedSDK{
+		{name: "segment node", runner: node("segment", `{"package":"@segment/analytics-node"}`)},
+		{name: "rudderstack node", runner: node("rudder", ``)},
+		{name: "segment page", inPage: true, runner: sdkPage{p: p, c: c, adapter: "segment"}},
+	} {
+		t.Run("a bad event among good ones, "+sdk.name, func(t *testing.T) {
+			t.Parallel()
+			badAmongGood(t, g, sdk)
+		})
+	}
 	t.Run("examples", func(t *testing.T) {
 		t.Parallel()
 		testSDKExample(t, g, c)
@@ -574,4 +584,39 @@ func (g *sdkGateway) quarantined(t *testing.T, source string) (found []fields) {
 		}
 	}
 	return found
+}
+
+// badAmongGood: a name that is too long goes through SDKs, and not through the
+// gateway. The SDK is told nothing, for it would drop the others too; the event
+// is put aside with the reason.
+func badAmongGood(t *testing.T, g *sdkGateway, sdk unmodifiedSDK) {
+	calls := numbered([]call{
+		{Call: "track", UserID: "user-1", Event: "Good 1", Properties: map[string]any{}},
+		{Call: "track", UserID: "user-1", Event: strings.Repeat("bad ", 200), Properties: map[string]any{}},
+		{Call: "track", UserID: "user-1", Event: "Good 2", Properties: map[string]any{}},
+	})
+	r := g.newRun(t, sdk.inPage)
+	r.transport = contract.Base
+	sdk.run(t, calls, []*sdkRun{r})
+	if len(r.belief.Delivered) != 3 {
+		t.Errorf("the SDK believes %+v", r.belief)
+	}
+	for _, p := range r.sent() {
+		if p.status != http.StatusOK || string(p.answer) != `{"success":true}` {
+			t.Errorf("answered %d %s", p.status, p.answer)
+		}
+	}
+	var names []string
+	until(t, func() string { return fmt.Sprintf("%q are in the warehouse", names) }, func() bool {
+		names = nil
+		for _, r := range g.rows(t, r.source) {
+			names = append(names, r.name)
+		}
+		slices.Sort(names)
+		return slices.Equal(names, []string{"Good 1", "Good 2"})
+	})
+	letters := g.quarantined(t, r.source)
+	if len(letters) != 1 || letters[0].text("code") != "too_long" || !strings.Contains(letters[0].text("message"), "/event") {
+		t.Errorf("the quarantine holds %d letters: %.500s", len(letters), letters)
+	}
 }

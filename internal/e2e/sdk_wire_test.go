@@ -25,6 +25,9 @@ import (
 type wire struct {
 	*httptest.Server
 	t testing.TB
+	// transport sends to the gateway. It checks the contract, unless a test
+	// replaces it because it sends what the contract forbids.
+	transport http.RoundTripper
 
 	mu       sync.Mutex
 	gateway  string
@@ -72,7 +75,7 @@ var (
 // newWire opens a wire to a gateway. The faults happen to one request each, in
 // their order; then everything passes.
 func newWire(t testing.TB, gateway string, faults ...fault) *wire {
-	w := &wire{t: t, gateway: gateway, faults: faults}
+	w := &wire{t: t, transport: http.DefaultTransport, gateway: gateway, faults: faults}
 	w.Server = httptest.NewServer(w)
 	t.Cleanup(func() {
 		w.CloseClientConnections()
@@ -184,7 +187,7 @@ func (w *wire) pass(out http.ResponseWriter, r *http.Request, body []byte) (stat
 		return 0, nil
 	}
 	req.Header = r.Header.Clone()
-	resp, err := http.DefaultTransport.RoundTrip(req)
+	resp, err := w.transport.RoundTrip(req)
 	if err == nil {
 		answer, err = io.ReadAll(resp.Body)
 		resp.Body.Close()
