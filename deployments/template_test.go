@@ -262,7 +262,7 @@ func TestTheGatewayGetsSettingsThatItKnows(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"SLUICE_STREAM": "kinesis://Stream", "SLUICE_KEYS": "s3://RulesBucket/keys.json", "SLUICE_SCHEMAS": "", "SLUICE_PROTOCOLS": "jitsu,snowplow",
+		"SLUICE_STREAM": "kinesis://Stream", "SLUICE_KEYS": "s3://RulesBucket/keys.json", "SLUICE_PROTOCOLS": "GatewayProtocols",
 		// A 2xx must be true, and the disk of a task goes with it.
 		"SLUICE_SPOOL":      "off",
 		"SLUICE_ADMIN_ADDR": "127.0.0.1:8081",

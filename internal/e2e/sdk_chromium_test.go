@@ -97,17 +97,10 @@ func startChromium(t *testing.T) *chromium {
 // listen hands out what the browser says, until it ends.
 func (c *chromium) listen(out *os.File) {
 	defer out.Close()
-	reader := bufio.NewReaderSize(out, 1<<20)
-	for {
+	for reader := bufio.NewReaderSize(out, 1<<20); ; {
 		text, err := reader.ReadBytes(0)
 		if err != nil {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.ended = errors.Join(errors.New("the browser has ended"), err)
-			for id, waiting := range c.waiting {
-				close(waiting)
-				delete(c.waiting, id)
-			}
+			c.end(err)
 			return
 		}
 		var m devtoolsMessage
@@ -123,6 +116,17 @@ func (c *chromium) listen(out *os.File) {
 		} else if tab != nil {
 			tab.heard(m)
 		}
+	}
+}
+
+// end lets go of all who wait for a browser that has ended.
+func (c *chromium) end(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = errors.Join(errors.New("the browser has ended"), err)
+	for id, waiting := range c.waiting {
+		close(waiting)
+		delete(c.waiting, id)
 	}
 }
 
