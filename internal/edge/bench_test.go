@@ -15,6 +15,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/eventsluice/sluice/internal/stream"
+	"github.com/eventsluice/sluice/internal/testenv"
 )
 
 type nullStream struct{}
@@ -102,7 +103,7 @@ func BenchmarkHandler(b *testing.B) {
 				w := &nullWriter{header: http.Header{}}
 				b.SetBytes(int64(len(raw)))
 				b.ReportAllocs()
-				begin := cpuTime()
+				begin := testenv.CPUTime()
 				for b.Loop() {
 					body.Reset(raw)
 					clear(w.header)
@@ -111,7 +112,7 @@ func BenchmarkHandler(b *testing.B) {
 						b.Fatal(w.status)
 					}
 				}
-				b.ReportMetric(float64(cpuTime()-begin)/float64(b.N), "cpu-ns/op")
+				b.ReportMetric(float64(testenv.CPUTime()-begin)/float64(b.N), "cpu-ns/op")
 			})
 		}
 	}
@@ -128,7 +129,7 @@ func BenchmarkServer(b *testing.B) {
 				srv := httptest.NewServer(h)
 				defer srv.Close()
 				b.ReportAllocs()
-				begin := cpuTime()
+				begin := testenv.CPUTime()
 				for b.Loop() {
 					req, _ := http.NewRequest(http.MethodPost, srv.URL+load.path, strings.NewReader(load.body))
 					req.Header.Set("Authorization", "Bearer wk_web")
@@ -142,7 +143,7 @@ func BenchmarkServer(b *testing.B) {
 						b.Fatal(resp.StatusCode)
 					}
 				}
-				b.ReportMetric(float64(cpuTime()-begin)/float64(b.N), "cpu-ns/op")
+				b.ReportMetric(float64(testenv.CPUTime()-begin)/float64(b.N), "cpu-ns/op")
 			})
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/eventsluice/sluice/internal/event"
+	"github.com/eventsluice/sluice/internal/testenv"
 )
 
 // orderSchema is the contract of an order: 18 properties, an object and an
@@ -87,13 +88,13 @@ func BenchmarkCheck(b *testing.B) {
 			set, ev := fifty(b, load.schema), orderEvent(b, load.data)
 			var r Report
 			b.ReportAllocs()
-			begin := cpuTime()
+			begin := testenv.CPUTime()
 			for b.Loop() {
 				if (set.Check(&ev, &r) == nil) != load.right {
 					b.Fatal(r.Violations)
 				}
 			}
-			b.ReportMetric(float64(cpuTime()-begin)/float64(b.N), "cpu-ns/op")
+			b.ReportMetric(float64(testenv.CPUTime()-begin)/float64(b.N), "cpu-ns/op")
 		})
 	}
 	b.Run("no schema", func(b *testing.B) {
@@ -116,8 +117,8 @@ func BenchmarkCheck(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.ReportAllocs()
-		begin := cpuTime()
-		defer func() { b.ReportMetric(float64(cpuTime()-begin)/float64(b.N), "cpu-ns/op") }()
+		begin := testenv.CPUTime()
+		defer func() { b.ReportMetric(float64(testenv.CPUTime()-begin)/float64(b.N), "cpu-ns/op") }()
 		for b.Loop() {
 			var value any
 			if json.Unmarshal([]byte(order), &value) != nil || lib.Validate(value) != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/ledger"
 	"github.com/eventsluice/sluice/internal/stream"
+	"github.com/eventsluice/sluice/internal/testenv"
 )
 
 // always is a stream that stores everything at once.
@@ -75,14 +76,14 @@ func BenchmarkPut(b *testing.B) {
 			known := sent
 			b.ReportAllocs()
 			b.ResetTimer()
-			began := cpuTime()
+			began := testenv.CPUTime()
 			for b.Loop() {
 				if bm.again {
 					sent = known - f.Capacity()/2 + int(uint32(sent)*2654435761%uint32(f.Capacity()/4)) // anywhere
 				}
 				put()
 			}
-			b.ReportMetric(float64((cpuTime()-began).Nanoseconds())/float64(b.N*events), "cpu-ns/event")
+			b.ReportMetric(float64((testenv.CPUTime()-began).Nanoseconds())/float64(b.N*events), "cpu-ns/event")
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*events), "ns/event")
 			if duplicates := f.Stats().Duplicates > 0; duplicates != (bm.again && bm.own) {
 				b.Errorf("duplicates: %v", duplicates)

@@ -1,15 +1,15 @@
 //go:build unix
 
-package dedup
+package testenv
 
 import (
 	"syscall"
 	"time"
 )
 
-// cpuTime is what the process has used of the processors. On a machine that is
+// CPUTime is what the process has used of the processors. On a machine that is
 // shared it says more than the clock.
-func cpuTime() time.Duration {
+func CPUTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0
