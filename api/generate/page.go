@@ -258,6 +258,11 @@ func curl(o *operation, n node) string {
 	}
 	if len(o.Bodies) > 0 {
 		b := o.Bodies[0]
+		for _, other := range o.Bodies {
+			if other.Type == "application/json" { // what people write
+				b = other
+			}
+		}
 		line += "-H 'Content-Type: " + b.Type + "' \\\n  -d '"
 		var compact bytes.Buffer
 		if json.Compact(&compact, []byte(b.Examples[0].Text)) == nil {
