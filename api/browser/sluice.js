@@ -30,13 +30,18 @@
  * What it promises: an event leaves the queue when the gateway has answered
  * that it is stored, or that it is invalid. There are two exceptions. The
  * queue has a bound; beyond it the oldest leave, with a warning. And a page
- * that goes hands its last events to the browser, which does not say whether
- * they have arrived. An event has the same id however often it is sent.
+ * that ends while the gateway is well, as far as is known, hands its last
+ * events to the browser, which does not say whether they have arrived. An event
+ * has the same id however often it is sent.
  *
- * The queue is in localStorage, where all pages of an origin share it. Each
- * event is an entry of its own: to add or to remove one is one step, so that
- * no page overwrites what another has added. What the storage does not take,
- * because it is full, forbidden or not wanted, is kept in memory.
+ * Each page sends its own events, from memory. From a failure to the next
+ * success, and if there is more than a beacon takes, they are in localStorage as
+ * well, in an entry that only this page writes. (Not always: browsers do not
+ * keep all that a page writes while it ends, and what was not removed is sent
+ * again.) A page with an entry holds a lock of the same name. An entry without a
+ * lock is of a page that has ended. The next page takes it over, and so does one
+ * that has an entry itself and gets rid of it. What the storage does not take,
+ * because it is full, forbidden or not wanted, ends with the page.
  *
  * Timestamps are of the call, by the clock of this machine; the gateway takes
  * them as they are.
@@ -47,6 +52,9 @@
   // all of a page together. Source: https://fetch.spec.whatwg.org, "inflight
   // keepalive bytes" (read 2026-11).
   const most64KiB = 64 << 10
+  // With more characters than this waiting, of up to three bytes each, a beacon
+  // may not take all.
+  const mostForBeacon = 2e4
   // The most characters that wait; those of one event as well.
   const mostWaiting = 5e5
   // The most events of one request.
@@ -58,10 +66,6 @@
   const longest = 6e4
   const longestAsked = 3e5
 
-  const doc = document
-  const nav = navigator
-  const now = Date.now
-
   let lastTime = 0
   // A UUIDv7. No two have the same time: they sort as they were made. (The
   // time has eleven digits until the year 2527.)
@@ -69,17 +73,19 @@
     const random = crypto.getRandomValues(new Uint16Array(5))
     random[0] = random[0] & 0xfff | 0x7000
     random[1] = random[1] & 0x3fff | 0x8000
-    lastTime = Math.max(now(), lastTime + 1)
-    return random.reduce((text, n, i) => text + (i < 3 ? '-' : '') + (n + 65536).toString(16).slice(1), '0' + lastTime.toString(16)).replace(/(.{8})/, '$1-')
+    lastTime = Math.max(Date.now(), lastTime + 1)
+    return random.reduce((text, n, i) => text + (i < 3 ? '-' : '') + (n + 65536).toString(16).slice(1), ('0' + lastTime.toString(16)).replace(/.{8}/, '$&-'))
   }
 
-  const me = uuid() // this page, in the lock
+  let me = uuid() // this page, until it lets go of what it has kept
   let url // of the gateway; nothing before init
   let company // how long an event waits for company, in ms
   let suffix // of our names in the storage: those of another key are not ours
   let store // localStorage, or nothing
   const memory = {} // what is not in it
-  const own = {} // ids of events of this page
+  const queue = {} // the events that wait, by their ids
+  let kept // whether the storage has them, and this page the lock
+  let release // lets go of that
   let timer
   let busy // whether pump is at work
   let sending = [] // entries in flight
@@ -90,28 +96,61 @@
 
   const warn = (...what) => console.warn('sluice:', ...what)
 
-  const get = k => memory[k += suffix] || store && store.getItem(k)
+  const get = k => memory[k] || store && store.getItem(k + suffix)
   const put = (k, v) => {
-    k += suffix
     try {
-      store.setItem(k, v)
-      delete memory[k]
+      store.setItem(k + suffix, v)
+      v = ''
     } catch (e) {
-      memory[k] = v
+      // Full, or none: memory.
     }
+    memory[k] = v
   }
   const del = k => {
-    k += suffix
     delete memory[k]
-    if (store) store.removeItem(k)
+    if (store) store.removeItem(k + suffix)
   }
 
-  const remove = entry => del(entry[0])
+  // What waits, oldest first: [id, JSON].
+  const waiting = () => Object.entries(queue).sort()
+  const remove = entry => delete queue[entry[0]]
+  const bodyOf = entries => '[' + entries.map(e => e[1]) + ']'
 
-  // The events that wait, oldest first: [key, JSON].
-  const waiting = () => Object.entries(Object.assign({}, store, memory))
-    .filter(e => e[0].slice(36) == suffix).sort()
-    .map(e => [e[0].slice(0, 36), e[1]])
+  // locked runs work when no other page has the lock.
+  // Browsers have locks for pages with https. Without them two pages that are
+  // open during an outage may both send what one of them has saved.
+  const locked = (name, work) => navigator.locks ? navigator.locks.request(name, work) : work()
+
+  // keep saves what waits, and holds the lock of its entry.
+  const keep = () => {
+    put(me, bodyOf(waiting()))
+    kept || locked(me + suffix, () => kept && new Promise(done => { release = done }))
+    kept = 1
+  }
+  const letGo = () => {
+    kept = release && release()
+    me = uuid() // who waits for the lock may have what it was for, and no more
+  }
+
+  // enqueue adds an event; if too much waits, the oldest leave.
+  const enqueue = (id, text) => {
+    let total = 0
+    queue[id] = text
+    waiting().reverse().map(e => (total += e[1].length) > mostWaiting && remove(e) && warn('too much waits', e[1]))
+    if (get('w') || total > mostForBeacon) keep()
+  }
+
+  // adopt takes over what pages have left, as soon as they have ended. It waits
+  // for a second: what another page has written is not seen at once.
+  const adopt = () => Object.keys(store || {}).map(k => k.slice(36) == suffix && k != me + suffix && locked(k, async () => {
+    await new Promise(done => setTimeout(done, 1e3))
+    if (!gone) {
+      JSON.parse(store.getItem(k) || '[]').map(e => enqueue(e.id, JSON.stringify(e)))
+      keep()
+      store.removeItem(k)
+      pump()
+    }
+  }))
 
   const bytesOf = text => new Blob([text]).size
 
@@ -124,40 +163,30 @@
     }
     return entries.slice(0, n)
   }
-  const bodyOf = entries => '[' + entries.map(e => e[1]) + ']'
 
   const later = ms => {
     clearTimeout(timer)
     timer = setTimeout(pump, ms)
   }
 
-  // The lock says which page sends, and until when: 13 digits and the page. It
-  // is not exact: of two pages that write it at the same time the later has
-  // it. A page that dies has it until its time is over.
-  const lock = () => get('l') || ''
-  const mine = () => lock().slice(13) == me
-  const unlock = () => mine() && del('l')
-
-  // pause is for how long nothing may be sent, in ms: while another page sends,
-  // and until the time 'w', which is there from a failure to the next success.
-  const pause = () => Math.min(longestAsked, Math.max(get('w'), mine() ? 0 : lock().slice(0, 13)) - now())
+  // pause is for how long nothing may be sent, in ms: until the time 'w', which
+  // is there from a failure to the next success, for all pages.
+  const pause = () => Math.min(longestAsked, get('w') - Date.now())
 
   const soon = () => later(Math.max(pause(), company))
 
-  // pump sends all that waits, one request after another. A page that goes
-  // has no time to see who else has written the lock.
-  const pump = async goes => {
+  // pump sends all that waits, one request after another.
+  const pump = async () => {
     if (busy || !waiting()[0]) return
     if (pause() > 0) return soon()
     busy = 1
-    const hold = () => put('l', now() + patience + me)
-    hold()
-    if (!goes) await new Promise(done => setTimeout(done, 20 + 30 * Math.random()))
-    while (mine() && (sending = cut(waiting()))[0] && (hold(), await post()));
+    while ((sending = cut(waiting()))[0] && await post());
     sending = []
     busy = 0
-    unlock()
-    if (waiting()[0]) soon()
+    if (waiting()[0]) return soon()
+    del(me)
+    if (kept) adopt()
+    letGo()
   }
 
   // post sends the entries in sending and removes those that are settled. It
@@ -178,10 +207,9 @@
       // Stored or not: it is sent again.
     }
     if (answer.errors || answer.ids) {
-      for (const e of answer.errors || []) {
-        if (/limited|unavailable/.test(e.code)) again.push(sending[e.index])
-        else warn('dropped', sending[e.index][1], e)
-      }
+      // An answer for each event: some may be stored later.
+      (answer.errors || []).map(e => /limited|unavailable/.test(e.code)
+        ? again.push(sending[e.index]) : warn('dropped', sending[e.index][1], e))
     } else if (!response || response.status != 400 && response.status != 413) {
       again = sending
     } else if (sending[1]) {
@@ -195,31 +223,32 @@
     if (again[0]) {
       // With full jitter, or pages that failed together return together.
       const asked = response && response.headers.get('Retry-After') || 0
-      put('w', now() + asked * 1e3 + Math.random() * Math.min(longest, 1e3 * 2 ** failures++))
+      put('w', Date.now() + asked * 1e3 + Math.random() * Math.min(longest, 1e3 * 2 ** failures++))
+      keep()
       return false
     }
     failures = 0
     most = mostEvents
     del('w')
+    if (kept) keep()
     return true
   }
 
-  // leave hands the events of this page that wait to the browser. What the
-  // browser has taken is removed, or each visit would send the last events of
-  // the one before; but if the last request has failed all stays, and may be
-  // sent again with the same ids. In a pause nothing is sent.
+  // leave hands what waits to the browser, if the last request was answered
+  // well. Otherwise, and what the browser does not take, is for the next page.
   const leave = () => {
-    if (pause() > 0) return
-    const settle = get('w') ? () => 0 : remove
-    let rest = waiting().filter(e => own[e[0]] && !sending.some(s => s[0] == e[0]))
-    if (lasting) sending.map(settle)
-    while (rest[0]) {
-      const part = cut(rest)
-      const body = bodyOf(part)
-      if (nav.sendBeacon ? nav.sendBeacon(url, body) : fetch(url, { method: 'POST', body, keepalive: true })) part.map(settle)
-      rest = rest.slice(part.length)
+    if (!get('w')) {
+      if (lasting) sending.map(remove)
+      for (let rest = waiting(), part; (part = cut(rest))[0]; rest = rest.slice(part.length)) {
+        const body = bodyOf(part)
+        if (navigator.sendBeacon ? navigator.sendBeacon(url, body) : fetch(url, { method: 'POST', body, keepalive: true })) part.map(remove)
+      }
     }
-    unlock()
+    if (waiting()[0]) {
+      put(me, bodyOf(waiting()))
+      memory[me] || waiting().map(remove)
+    }
+    letGo()
   }
 
   const add = (type, name, data, more, extra) => {
@@ -228,24 +257,16 @@
       id: uuid(), type, name, data: data || {}, user_id: get('u') || undefined, anonymous_id: get('a'),
       timestamp: new Date().toISOString(),
       context: {
-        page: where(), userAgent: nav.userAgent, locale: nav.language, library: { name: 'sluice.js', version },
+        page: where(), userAgent: navigator.userAgent, locale: navigator.language, library: { name: 'sluice.js', version },
       },
     }
-    own[event.id] = 1
-    put(event.id, JSON.stringify(Object.assign(event, extra, more)))
-    let total = 0
-    for (const [k, text] of waiting().reverse()) {
-      if ((total += text.length) > mostWaiting) {
-        warn('too much waits, dropped', text)
-        del(k)
-      }
-    }
+    enqueue(event.id, JSON.stringify(Object.assign(event, extra, more)))
     if (gone) leave()
     else soon()
   }
 
   const where = () => ({
-    url: location.href, path: location.pathname, referrer: doc.referrer, title: doc.title,
+    url: location.href, path: location.pathname, referrer: document.referrer, title: document.title,
   })
 
   const commands = {
@@ -259,10 +280,10 @@
         // Forbidden: memory.
       }
       addEventListener('pagehide', () => { gone = 1; leave() })
-      addEventListener('pageshow', () => { gone = 0 })
-      addEventListener('visibilitychange', () => doc.hidden && !gone && pump(1))
+      addEventListener('pageshow', () => { gone = 0; adopt() })
+      addEventListener('visibilitychange', () => document.hidden && !gone && pump())
       addEventListener('online', () => (del('w'), pump()))
-      soon()
+      adopt()
       early.splice(0).map(run)
     },
     track: (name, data, more) => add('track', name, data, more),
@@ -273,21 +294,20 @@
     },
     group: (groupId, traits, more) => add('group', 'group', traits, more, { groupId }),
     reset: () => ['a', 'u'].map(del),
-    flush: () => pump(),
+    flush: pump,
   }
 
   // A fault of ours, or of an event, is none of the page's.
-  const run = call => {
-    const [command, ...rest] = call
+  const run = ([command, ...rest]) => {
     try {
-      if (url || command == 'init') commands[command](...rest)
-      else early[999] || early.push(call)
+      if (!url == (command == 'init')) commands[command](...rest)
+      else if (!url) early.push([command, ...rest])
     } catch (e) {
       warn(command, e)
     }
   }
 
-  const from = doc.currentScript && doc.currentScript.src
+  const from = document.currentScript && document.currentScript.src
   const early = []
   const before = window.sluice
   window.sluice = (...call) => run(call)

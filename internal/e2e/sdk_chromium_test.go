@@ -326,10 +326,21 @@ func (tb *tab) leave(expression string) {
 	}
 }
 
-// close closes the tab as a person does: the page is told.
+// close closes the tab as a person does: the page is told. It waits until the
+// page has ended.
 func (tb *tab) close() {
 	tb.v.t.Helper()
 	tb.v.must(tb.v.c.call("", "Target.closeTarget", map[string]any{"targetId": tb.target}, nil))
+	until(tb.v.t, func() string { return "the tab does not close" }, func() bool {
+		var targets struct{ TargetInfos []struct{ TargetID string } }
+		tb.v.must(tb.v.c.call("", "Target.getTargets", nil, &targets))
+		for _, info := range targets.TargetInfos {
+			if info.TargetID == tb.target {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // eval evaluates an expression in the page, and awaits it if it is a promise.

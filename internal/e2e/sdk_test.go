@@ -29,7 +29,7 @@ type sdkGateway struct {
 }
 
 // sdkKeys is how many keys the gateway has.
-const sdkKeys = 200
+const sdkKeys = 500
 
 // newSDKGateway starts the gateway. The keys whose number is odd may be used
 // from the origins only; back ends use the even ones.
@@ -66,6 +66,9 @@ func (g *sdkGateway) take(fromPage bool) (key, source string) {
 	n := 2 * g.taken
 	if fromPage {
 		n++
+	}
+	if n >= sdkKeys {
+		g.t.Fatal("there are too few keys")
 	}
 	g.taken++
 	return sdkKey(n), sourceOf(n)

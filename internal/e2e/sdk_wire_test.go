@@ -228,7 +228,8 @@ func (w *wire) answer(out http.ResponseWriter, r *http.Request, f *fault) {
 func (w *wire) String() string {
 	var b strings.Builder
 	for _, p := range w.sent() {
-		fmt.Fprintf(&b, "%s %s %s %q: answered %d, by the gateway %d: %.200s\n", p.method, p.path, p.query.Encode(), p.fault, p.status, p.stored, p.body)
+		fmt.Fprintf(&b, "%s %s %s %s %q: answered %d, by the gateway %d: %d bytes, %.100s\n",
+			p.at.Format("05.000"), p.method, p.path, p.query.Encode(), p.fault, p.status, p.stored, len(p.body), p.body)
 	}
 	return b.String()
 }
