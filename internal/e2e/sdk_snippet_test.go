@@ -43,14 +43,22 @@ func track(tb *tab, n int, name string) {
 }
 
 // want waits until n events are in the warehouse, and compares them with what
-// was sent; it returns them in the order in which they were written.
-func (r *snippetRig) want(n int) []row {
+// was sent; it returns them in the order in which they were first sent.
+func (r *snippetRig) want(n int) (rows []row) {
 	r.t.Helper()
 	got := r.g.wantInWarehouse(r.t, r.wire, r.source, func() int { return n })
 	if len(got) != n {
 		r.t.Errorf("%d events are in the warehouse, want %d", len(got), n)
 	}
-	return r.g.rows(r.t, r.source)
+	for _, p := range r.sent() {
+		for _, e := range wantedOf(r.t, p) {
+			if row, ok := got[e.id]; ok {
+				rows = append(rows, row)
+				delete(got, e.id)
+			}
+		}
+	}
+	return rows
 }
 
 // once wants that the gateway has taken no event twice.
