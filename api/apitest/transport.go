@@ -40,14 +40,20 @@ type Transport struct {
 }
 
 // Watch makes the transport check what goes to a gateway, "http://host:port".
-func (t *Transport) Watch(gateway string) {
-	_, host, _ := strings.Cut(gateway, "://")
+func (t *Transport) Watch(gateway string) { t.watch(gateway, true) }
+
+// Ignore ends that: the port of a gateway that has ended may be the next one
+// of something else.
+func (t *Transport) Ignore(address string) { t.watch(address, false) }
+
+func (t *Transport) watch(address string, watch bool) {
+	_, host, _ := strings.Cut(address, "://")
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.hosts == nil {
 		t.hosts = map[string]bool{}
 	}
-	t.hosts[strings.TrimSuffix(host, "/")] = true
+	t.hosts[strings.TrimSuffix(host, "/")] = watch
 }
 
 func (t *Transport) watches(host string) bool {

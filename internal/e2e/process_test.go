@@ -154,6 +154,7 @@ func (p *process) readPlace() bool {
 	}
 	p.gateway, p.admin = place.Gateway, place.Admin
 	contract.Watch(p.gateway)
+	contract.Ignore(p.admin) // a gateway may have had this port before
 	return true
 }
 
