@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -37,16 +36,12 @@ type client struct {
 // dial finds the process that runs on the data folder of the settings. It
 // returns errNotRunning if there is none.
 func dial(ctx context.Context, s Settings) (*client, error) {
-	text, err := os.ReadFile(filepath.Join(s.DataDir, runFileName))
+	place, err := readRunFile(s.DataDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errNotRunning
 	}
 	if err != nil {
 		return nil, err
-	}
-	var place runFile
-	if err := json.Unmarshal(text, &place); err != nil {
-		return nil, fmt.Errorf("%s: %w", runFileName, err)
 	}
 	c := &client{base: place.Admin, token: s.AdminToken, http: &http.Client{}}
 	probe, cancel := context.WithTimeout(ctx, 5*time.Second)

@@ -97,11 +97,7 @@ func (p *program) deliveryMetrics(g *gauges) func(metric.Observer) {
 				o.ObserveInt64(attempts, int64(n), labels("destination", s.Name, "class", class))
 			}
 			for _, known := range []string{delivery.Starting, delivery.Running, delivery.Paused, delivery.Stopped} {
-				var in int64
-				if s.State == known {
-					in = 1
-				}
-				o.ObserveInt64(state, in, labels("destination", s.Name, "state", known))
+				o.ObserveInt64(state, oneIf(s.State == known), labels("destination", s.Name, "state", known))
 			}
 			if !s.OldestWaiting.IsZero() {
 				o.ObserveInt64(oldest, s.OldestWaiting.Unix(), destination)

@@ -2,12 +2,9 @@ package app
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/eventsluice/sluice/internal/doctor"
 	"github.com/eventsluice/sluice/internal/edge/source"
@@ -32,11 +29,8 @@ type Examination struct{ config doctor.Config }
 // options.
 func NewExamination(ctx context.Context, s Settings, o DoctorOptions) (*Examination, error) {
 	c := doctor.Config{Gateway: o.Gateway, Origin: o.Origin, Key: o.Key}
-	if text, err := os.ReadFile(filepath.Join(s.DataDir, runFileName)); err == nil {
-		var place runFile
-		if json.Unmarshal(text, &place) == nil {
-			c.Direct = place.Gateway
-		}
+	if place, err := readRunFile(s.DataDir); err == nil {
+		c.Direct = place.Gateway
 	}
 	if c.Gateway == "" {
 		if c.Gateway = c.Direct; c.Gateway == "" {

@@ -70,21 +70,13 @@ func (p *program) edgeMetrics(g *gauges) func(metric.Observer) {
 			o.ObserveInt64(wouldRefuse, int64(w.Count), labels("key", w.Key, "restriction", w.Restriction.String()))
 		}
 		for _, issuer := range p.keys.Get().Issuers() {
-			var failing int64
-			if issuer.Failing {
-				failing = 1
-			}
-			o.ObserveInt64(issuerFailing, failing, labels("jwks", issuer.JWKS))
+			o.ObserveInt64(issuerFailing, oneIf(issuer.Failing), labels("jwks", issuer.JWKS))
 		}
 		o.ObserveInt64(bytesIn, int64(s.BytesIn))
 		o.ObserveInt64(decoded, int64(s.BytesDecoded))
 		o.ObserveInt64(inFlight, s.InFlight)
 		if s.Limits.Shares {
-			var now int64
-			if s.Limits.Shared {
-				now = 1
-			}
-			o.ObserveInt64(shared, now)
+			o.ObserveInt64(shared, oneIf(s.Limits.Shared))
 			o.ObserveInt64(fallbacks, int64(s.Limits.Fallbacks))
 		}
 		for kind, n := range s.Limits.Buckets {

@@ -142,17 +142,21 @@ func attributes(pairs ...string) []attribute.KeyValue {
 	return attributes
 }
 
+// oneIf is a condition as a gauge shows it.
+func oneIf(yes bool) int64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
 func statusText(status int) string { return strconv.Itoa(status) }
 
 func (p *program) documentMetrics(g *gauges) func(metric.Observer) {
 	stale := g.gauge("sluice.document.stale", "1 while a newer version of a document is not in force because it is bad.")
 	return func(o metric.Observer) {
 		for name, status := range p.documentStatus() {
-			var bad int64
-			if status.Error != "" {
-				bad = 1
-			}
-			o.ObserveInt64(stale, bad, labels("document", name))
+			o.ObserveInt64(stale, oneIf(status.Error != ""), labels("document", name))
 		}
 	}
 }

@@ -3,7 +3,6 @@ package app
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -100,7 +99,7 @@ func PrintViolations(ctx context.Context, s Settings, name string, limit int, as
 		for _, sdk := range g.SDKs {
 			sdks = append(sdks, strings.TrimSpace(sdk.Name+" "+sdk.Version))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", printable(versioned(g.Name, g.Version)), g.Mode, printable(g.Pointer), g.Rule,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", printable(schema.Label(g.Name, g.Version)), g.Mode, printable(g.Pointer), g.Rule,
 			printable(clip(g.Expected, 60)), printable(g.Example.Got), g.Count, g.LastSeen.UTC().Format(time.RFC3339),
 			dash(printable(strings.Join(g.Sources, ","))), dash(printable(clip(strings.Join(sdks, ", "), 80))), dash(printable(g.Example.EventID)))
 	}
@@ -111,13 +110,6 @@ func PrintViolations(ctx context.Context, s Settings, name string, limit int, as
 		fmt.Fprintf(out, "%d more; see --limit\n", more)
 	}
 	return nil
-}
-
-func versioned(name, version string) string {
-	if version == "" {
-		return name
-	}
-	return name + "@" + version
 }
 
 // Input is a file, by its name, that a command has read.
@@ -225,13 +217,8 @@ func checkEvents(in Input, set *schema.Set, out io.Writer) (good bool, err error
 // eventsIn calls yield for the events of a file, counted from 1: JSON lines, an
 // array, an object with "events", or one event.
 func eventsIn(text []byte, yield func(n int, ev *event.Event, invalid *event.Invalid)) error {
-	form := event.JSON
-	line, rest, _ := bytes.Cut(bytes.TrimLeft(text, "\r\n\t "), []byte("\n"))
-	if len(bytes.TrimSpace(rest)) > 0 && json.Valid(line) {
-		form = event.NDJSON
-	}
 	var r event.SentReader
-	r.Reset(text, form, event.Limits{})
+	r.Reset(text, event.FormOf(bytes.TrimLeft(text, "\r\n\t ")), event.Limits{})
 	var ev event.Event
 	for n := 1; ; n++ {
 		ok, invalid, _ := r.Next(&ev)

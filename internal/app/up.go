@@ -437,6 +437,19 @@ func (f runFile) write(dataDir string) error {
 	return replaceFile(filepath.Join(dataDir, runFileName), string(text)+"\n")
 }
 
+// readRunFile reads the file of the process that runs, or was killed, on a data
+// folder; fs.ErrNotExist if there is none.
+func readRunFile(dataDir string) (place runFile, err error) {
+	text, err := os.ReadFile(filepath.Join(dataDir, runFileName))
+	if err != nil {
+		return place, err
+	}
+	if err := json.Unmarshal(text, &place); err != nil {
+		return place, fmt.Errorf("%s: %w", runFileName, err)
+	}
+	return place, nil
+}
+
 func (f runFile) remove(dataDir string) error {
 	return os.Remove(filepath.Join(dataDir, runFileName))
 }

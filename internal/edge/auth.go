@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/edge/protocol"
 	"github.com/eventsluice/sluice/internal/edge/source"
 )
 
@@ -115,18 +116,15 @@ func (x *exchange) presentBasic(credentials string) {
 }
 
 func (x *exchange) presentQuery() {
-	for query := x.req.URL.RawQuery; query != ""; {
-		var pair string
-		pair, query, _ = strings.Cut(query, "&")
-		name, value, _ := strings.Cut(pair, "=")
-		if name != "write_key" && name != "writeKey" {
-			continue
+	protocol.Fields(x.req.URL.RawQuery, func(name, value string) bool {
+		if name == "write_key" || name == "writeKey" {
+			if strings.ContainsAny(value, "%+") {
+				value, _ = url.QueryUnescape(value)
+			}
+			x.presentText(value)
 		}
-		if strings.ContainsAny(value, "%+") {
-			value, _ = url.QueryUnescape(value)
-		}
-		x.presentText(value)
-	}
+		return true
+	})
 }
 
 // admit ends authentication: it answers if there is no key in force, or if the
@@ -249,14 +247,18 @@ func (x *exchange) signature() source.Signed {
 	return source.Signed{ID: h.Get("Webhook-Id"), Timestamp: h.Get("Webhook-Timestamp"), Signature: h.Get("Webhook-Signature")}
 }
 
+// wantsSignature reports whether it matters how requests of the key are signed.
+func (x *exchange) wantsSignature() bool {
+	return x.key.Signs() && x.key.Mode(source.RestrictSignature) != source.Off
+}
+
 // signedInTime refuses a request that is not signed as its key wants it, as far
 // as that is known before the body has come.
 func (x *exchange) signedInTime() bool {
-	k := x.key
-	if !k.Signs() || k.Mode(source.RestrictSignature) == source.Off {
+	if !x.wantsSignature() {
 		return true
 	}
-	refusal := k.CheckSigned(x.signature(), x.start)
+	refusal := x.key.CheckSigned(x.signature(), x.start)
 	if x.req.Method != http.MethodPost {
 		refusal = &source.Refusal{Reason: source.MissingSignature, Detail: "what a query holds cannot be signed: use POST"}
 	}
@@ -286,15 +288,14 @@ func (x *exchange) keepSent() bool {
 // signed refuses a request whose signature does not fit its body. It is called
 // when the request is admitted and its body is there.
 func (x *exchange) signed() bool {
-	k := x.key
-	if !k.Signs() || x.unsigned || k.Mode(source.RestrictSignature) == source.Off {
+	if x.unsigned || !x.wantsSignature() {
 		return true
 	}
 	body := x.body
 	if len(x.wire) > 0 {
 		body = x.wire // what x.body was made of
 	}
-	receipt, refusal := k.Verify(x.signature(), body, x.start)
+	receipt, refusal := x.key.Verify(x.signature(), body, x.start)
 	x.receipt = receipt
 	if refusal != nil && x.enforces(source.RestrictSignature, refusal.Detail) {
 		return x.refuse(refusal)

@@ -1,9 +1,7 @@
 package edge
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strconv"
@@ -118,12 +116,7 @@ func formOf(contentType []string, body []byte) event.Form {
 			return event.NDJSON
 		}
 	}
-	// More than one line, of which the first is a document of its own.
-	line, rest, _ := bytes.Cut(body, []byte("\n"))
-	if len(bytes.TrimSpace(rest)) > 0 && json.Valid(line) {
-		return event.NDJSON
-	}
-	return event.JSON
+	return event.FormOf(body)
 }
 
 // stamp fixes the time of receipt of all events of the request.
@@ -219,6 +212,19 @@ func (x *exchange) reject(r reject) {
 	}
 }
 
+// sortRejects puts those that were found late where they belong: in the order
+// of the request.
+func (x *exchange) sortRejects() {
+	slices.SortFunc(x.rejects, func(a, b reject) int { return a.index - b.index })
+}
+
+// countRejects takes the rejects into the ledger.
+func (x *exchange) countRejects() {
+	for i := range x.rejects {
+		x.edge.intake.Rejected(x.rejects[i].reason, 1)
+	}
+}
+
 // count takes the events off the limits and into the ledger. From here on each
 // event is accepted or rejected, once.
 func (x *exchange) count() bool {
@@ -226,9 +232,7 @@ func (x *exchange) count() bool {
 	if !x.withinLimits() {
 		return false
 	}
-	for i := range x.rejects {
-		x.edge.intake.Rejected(x.rejects[i].reason, 1)
-	}
+	x.countRejects()
 	x.edge.intake.Rejected(ledger.Schema, len(x.aside))
 	return true
 }
@@ -288,7 +292,7 @@ func (x *exchange) store() (accepted, failed int, why error) {
 		// Put has failed and blames no event: then it answers for none.
 		return 0, n, err
 	}
-	slices.SortFunc(x.rejects, func(a, b reject) int { return a.index - b.index })
+	x.sortRejects()
 	x.accepted += accepted
 	return accepted, failed, why
 }
@@ -407,7 +411,7 @@ func (x *exchange) listFailed() {
 			s.item = notStored
 		}
 	}
-	slices.SortFunc(x.rejects, func(a, b reject) int { return a.index - b.index })
+	x.sortRejects()
 }
 
 // unavailable answers that nothing was stored, as far as is known.

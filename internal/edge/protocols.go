@@ -3,7 +3,6 @@ package edge
 import (
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/eventsluice/sluice/internal/edge/protocol"
 	"github.com/eventsluice/sluice/internal/edge/protocol/cloudevents"
@@ -124,7 +123,7 @@ const posthogSettings = `{"supportedCompression":["gzip","gzip-js"],"hasFeatureF
 
 // posthogConfig answers GET /array/{key}/config.
 func (x *exchange) posthogConfig() {
-	if _, ok := x.posthogKey("/config"); ok {
+	if _, ok := x.showSettingsOf("/array/", "/config"); ok {
 		x.reply(http.StatusOK, jsonType, []byte(posthogSettings))
 	}
 }
@@ -132,7 +131,7 @@ func (x *exchange) posthogConfig() {
 // posthogScript answers GET /array/{key}/config.js, the same for a page that
 // can load scripts: the SDK asks for it first.
 func (x *exchange) posthogScript() {
-	key, ok := x.posthogKey("/config.js")
+	key, ok := x.showSettingsOf("/array/", "/config.js")
 	if !ok {
 		return
 	}
@@ -141,17 +140,6 @@ func (x *exchange) posthogScript() {
 	x.out = append(out, `]={config:`+posthogSettings+`,siteApps:[]}})();`...)
 	x.Header()["X-Content-Type-Options"] = noSniff
 	x.reply(http.StatusOK, scriptType, x.out)
-}
-
-// posthogKey returns the key in the path, if the document may be shown, or
-// answers why not.
-func (x *exchange) posthogKey(end string) (key string, ok bool) {
-	key = strings.TrimSuffix(strings.TrimPrefix(x.req.URL.Path, "/array/"), "/")
-	key = strings.TrimSuffix(key, end)
-	if x.enter() {
-		x.presentText(key)
-	}
-	return key, x.showSettings()
 }
 
 // posthogFlags answers POST /flags and /decide. The answer is the same for

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -212,30 +213,21 @@ func routeOf(l *deadletter.Letter) (path string, rt *sdkRoute) {
 	return path, nil
 }
 
-func (e *Edge) allowedBySource(source, name string) bool {
-	keys := e.keys()
-	if keys == nil {
-		return false
-	}
-	for _, k := range keys.OfSource(source, time.Now()) {
-		if k.AllowsEvent(name) {
-			return true
-		}
-	}
-	return false
+func (e *Edge) allowedBySource(name, event string) bool {
+	return e.anyKeyOf(name, func(k *source.Key) bool { return k.AllowsEvent(event) })
 }
 
 // anyUserBySource reports whether some key of a source may now send events of
 // any user, whatever a token names.
 func (e *Edge) anyUserBySource(name string) bool {
+	return e.anyKeyOf(name, func(k *source.Key) bool {
+		return !k.NamesUser() || k.Mode(source.RestrictToken) != source.Enforce
+	})
+}
+
+// anyKeyOf reports whether some key of a source that is active now is as asked
+// for.
+func (e *Edge) anyKeyOf(name string, is func(*source.Key) bool) bool {
 	keys := e.keys()
-	if keys == nil {
-		return false
-	}
-	for _, k := range keys.OfSource(name, time.Now()) {
-		if !k.NamesUser() || k.Mode(source.RestrictToken) != source.Enforce {
-			return true
-		}
-	}
-	return false
+	return keys != nil && slices.ContainsFunc(keys.OfSource(name, time.Now()), is)
 }

@@ -1,7 +1,6 @@
 package edge
 
 import (
-	"slices"
 	"time"
 
 	"github.com/eventsluice/sluice/internal/edge/limit"
@@ -155,11 +154,9 @@ func (x *exchange) turnAwayOver() bool {
 		x.rejects = append(x.rejects, r)
 		s.item = notStored
 	}
-	slices.SortFunc(x.rejects, func(a, b reject) int { return a.index - b.index })
+	x.sortRejects()
 	if none {
-		for i := range x.rejects {
-			x.edge.intake.Rejected(x.rejects[i].reason, 1)
-		}
+		x.countRejects()
 		return x.overLimit()
 	}
 	x.batch.Keep(func(item int) bool { return q.Over(item) == nil })

@@ -24,12 +24,8 @@ var cacheSettings = []string{"private, max-age=300"}
 // that obey Retry-After and keep events at 408, 410, 429 and 460. A sample rate
 // of 0 keeps the SDK from sending metrics of itself.
 func (x *exchange) settings() {
-	key := strings.TrimPrefix(x.req.URL.Path, "/v1/projects/")
-	key = strings.TrimSuffix(strings.TrimSuffix(key, "/"), "/settings")
-	if x.enter() {
-		x.presentText(key)
-	}
-	if !x.showSettings() {
+	key, ok := x.showSettingsOf("/v1/projects/", "/settings")
+	if !ok {
 		return
 	}
 	out := append(x.out[:0], `{"integrations":{"Segment.io":{"apiKey":`...)
@@ -58,6 +54,17 @@ func (x *exchange) sourceConfig() {
 	x.out = append(out, `,"enabled":true,"config":{"statsCollection":{"errors":{"enabled":false},"metrics":{"enabled":false}}},`+
 		`"destinations":[]}}`...)
 	x.reply(http.StatusOK, jsonType, x.out)
+}
+
+// showSettingsOf is showSettings for a document whose path has the key between
+// start and end. It returns the key.
+func (x *exchange) showSettingsOf(start, end string) (key string, ok bool) {
+	key = strings.TrimSuffix(strings.TrimPrefix(x.req.URL.Path, start), "/")
+	key = strings.TrimSuffix(key, end)
+	if x.enter() {
+		x.presentText(key)
+	}
+	return key, x.showSettings()
 }
 
 // showSettings reports whether the document may be shown, or answers why not.

@@ -165,7 +165,7 @@ func pointer(b []byte, start, at int) string {
 			}
 			colon := skipSpace(b, end)
 			if n := len(levels); n > 0 && levels[n-1].object && colon < len(b) && b[colon] == ':' {
-				path = appendToken(append(path[:levels[n-1].size], '/'), unquoted(nil, b[i+1:end-1]))
+				path = AppendPointerToken(append(path[:levels[n-1].size], '/'), unquoted(nil, b[i+1:end-1]))
 				i = colon + 1
 				break
 			}
@@ -183,8 +183,12 @@ func pointer(b []byte, start, at int) string {
 	return string(path)
 }
 
-// appendToken appends a reference token of RFC 6901.
-func appendToken(dst, name []byte) []byte {
+// AppendPointerToken appends the name of a member as a reference token of a JSON
+// pointer (RFC 6901).
+func AppendPointerToken(dst, name []byte) []byte {
+	if !bytes.ContainsAny(name, "~/") {
+		return append(dst, name...)
+	}
 	for _, c := range name {
 		switch c {
 		case '~':

@@ -2,6 +2,7 @@ package event
 
 import (
 	"bytes"
+	"encoding/json"
 	"math"
 )
 
@@ -15,6 +16,16 @@ const (
 	// NDJSON is one event on each line. Empty lines are passed over.
 	NDJSON
 )
+
+// FormOf guesses the form of a body: it is NDJSON if it has more than one line,
+// of which the first is a document of its own.
+func FormOf(body []byte) Form {
+	line, rest, _ := bytes.Cut(body, []byte("\n"))
+	if len(bytes.TrimSpace(rest)) > 0 && json.Valid(line) {
+		return NDJSON
+	}
+	return JSON
+}
 
 // SentReader takes a request body apart into events, each read as by ParseSent,
 // in one pass: validating an event is what finds its end.

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/eventsluice/sluice/internal/event"
 )
 
 // dialect is the only version of JSON Schema that is known here.
@@ -295,7 +297,7 @@ func fragmentOf(ref string) string {
 	return fragment
 }
 
-func token(name string) string { return string(appendToken(nil, []byte(name))) }
+func token(name string) string { return string(event.AppendPointerToken(nil, []byte(name))) }
 
 // libraryFaults notes what the library finds wrong with the schema.
 func (c *compiler) libraryFaults(err error) {

@@ -45,7 +45,7 @@ func (f Fault) Error() string {
 	if f.Index >= 0 {
 		b.WriteString("schemas[" + strconv.Itoa(f.Index) + "] ")
 		if f.Name != "" {
-			b.WriteString(label(f.Name, f.Version))
+			b.WriteString(Label(f.Name, f.Version))
 			b.WriteString(": ")
 		}
 	}
@@ -72,8 +72,8 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// label names a schema: name, or name@version.
-func label(name, version string) string {
+// Label names a schema: name, or name@version if there is a version.
+func Label(name, version string) string {
 	if version == "" {
 		return name
 	}
@@ -220,7 +220,7 @@ func parseEntry(item any, index int, faults, hints *Faults) *Entry {
 		fault("", "schema is missing: the JSON Schema of the data of the events")
 		return nil
 	}
-	e.label = label(e.Name, e.Version)
+	e.label = Label(e.Name, e.Version)
 	e.compiled = compileSchema(schema, fault, func(pointer, text string) {
 		*hints = append(*hints, Fault{Index: index, Name: e.Name, Version: e.Version, Pointer: pointer, Text: text})
 	})

@@ -1,9 +1,10 @@
 package schema
 
 import (
-	"bytes"
 	"strconv"
 	"strings"
+
+	"github.com/eventsluice/sluice/internal/event"
 )
 
 const (
@@ -143,7 +144,7 @@ func pointerOf(steps []step, stars bool) string {
 		path = append(path, '/')
 		switch {
 		case s.name != nil:
-			path = appendToken(path, s.name)
+			path = event.AppendPointerToken(path, s.name)
 		case stars:
 			path = append(path, '*')
 		default:
@@ -155,22 +156,4 @@ func pointerOf(steps []step, stars bool) string {
 		}
 	}
 	return string(path)
-}
-
-// appendToken appends a reference token of RFC 6901.
-func appendToken(dst, name []byte) []byte {
-	if bytes.IndexByte(name, '~') < 0 && bytes.IndexByte(name, '/') < 0 {
-		return append(dst, name...)
-	}
-	for _, c := range name {
-		switch c {
-		case '~':
-			dst = append(dst, "~0"...)
-		case '/':
-			dst = append(dst, "~1"...)
-		default:
-			dst = append(dst, c)
-		}
-	}
-	return dst
 }

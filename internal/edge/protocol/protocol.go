@@ -98,6 +98,25 @@ func CheckEvent(raw []byte, limits event.Limits) *event.Invalid {
 	return nil
 }
 
+// ReadEvent checks an event as CheckEvent does, and calls visit for its members.
+func ReadEvent(raw []byte, limits event.Limits, visit func(name string, value []byte) bool) *event.Invalid {
+	if invalid := CheckEvent(raw, limits); invalid != nil {
+		return invalid
+	}
+	if err := event.Members(raw, visit); err != nil {
+		return AsInvalid(err)
+	}
+	return nil
+}
+
+// Object says that a value is no object; nil, which is missing, may be one.
+func Object(pointer string, value []byte) *event.Invalid {
+	if value == nil || value[0] == '{' {
+		return nil
+	}
+	return &event.Invalid{Pointer: pointer, Code: event.CodeInvalidType, Detail: "this field is an object"}
+}
+
 // TooLarge says that an event has more bytes than the limits allow.
 func TooLarge(n int, limits event.Limits) *event.Invalid {
 	return &event.Invalid{

@@ -55,15 +55,12 @@ func (m *mapping) reset(keep int) {
 
 // event reads one event into ev and returns nil, or what is wrong with it.
 func (m *mapping) event(raw []byte, ev *event.Event) *event.Invalid {
-	if invalid := protocol.CheckEvent(raw, m.limits); invalid != nil {
-		return invalid
-	}
 	if m.visit == nil {
 		m.visit = m.member
 	}
 	m.fields, m.attributes = fields{}, m.attributes[:0]
-	if err := event.Members(raw, m.visit); err != nil {
-		return protocol.AsInvalid(err)
+	if invalid := protocol.ReadEvent(raw, m.limits, m.visit); invalid != nil {
+		return invalid
 	}
 	*ev = event.Event{Type: event.TypeTrack}
 	if invalid := m.names(ev); invalid != nil {

@@ -99,15 +99,12 @@ func (m *mapping) addKey(keys *protocol.OneKey, raw []byte) error {
 
 // event reads one message into ev and returns nil, or what is wrong with it.
 func (m *mapping) event(raw []byte, ev *event.Event) *event.Invalid {
-	if invalid := protocol.CheckEvent(raw, m.limits); invalid != nil {
-		return invalid
-	}
 	if m.visit == nil {
 		m.visit = m.member
 	}
 	m.fields, m.extra = fields{}, m.extra[:0]
-	if err := event.Members(raw, m.visit); err != nil {
-		return protocol.AsInvalid(err)
+	if invalid := protocol.ReadEvent(raw, m.limits, m.visit); invalid != nil {
+		return invalid
 	}
 	*ev = event.Event{Type: m.typ, Name: m.typ}
 	var invalid *event.Invalid
@@ -160,12 +157,10 @@ func (m *mapping) member(name string, value []byte) bool {
 
 // profile fills in an event of what is known of a user or a group.
 func (m *mapping) profile(ev *event.Event) *event.Invalid {
-	if f := &m.fields; f.set != nil {
-		if f.set[0] != '{' {
-			return &event.Invalid{Pointer: "/$set", Code: event.CodeInvalidType, Detail: "this field is an object"}
-		}
-		ev.Data = f.set
+	if invalid := protocol.Object("/$set", m.fields.set); invalid != nil {
+		return invalid
 	}
+	ev.Data = m.fields.set
 	return m.identities(ev, "/$", "/$distinct_id")
 }
 
@@ -178,8 +173,9 @@ func (m *mapping) track(ev *event.Event) (invalid *event.Invalid) {
 		return invalid
 	case ev.Name == "":
 		return &event.Invalid{Pointer: "/event", Code: event.CodeRequired, Detail: "an event has a name, in event"}
-	case f.properties != nil && f.properties[0] != '{':
-		return &event.Invalid{Pointer: "/properties", Code: event.CodeInvalidType, Detail: "this field is an object"}
+	}
+	if invalid := protocol.Object("/properties", f.properties); invalid != nil {
+		return invalid
 	}
 	if f.properties != nil {
 		_ = event.Members(f.properties, m.property)

@@ -77,19 +77,16 @@ func (m *mapping) reset(keep int) {
 
 // event reads one event into ev and returns nil, or what is wrong with it.
 func (m *mapping) event(raw []byte, ev *event.Event) *event.Invalid {
-	if invalid := protocol.CheckEvent(raw, m.limits); invalid != nil {
-		return invalid
-	}
 	if m.visit == nil {
 		m.visit, m.visitProp, m.dropProp = m.member, m.property, m.dropped
 	}
 	m.fields, m.props, m.extra = fields{}, properties{}, m.extra[:0]
-	if err := event.Members(raw, m.visit); err != nil {
-		return protocol.AsInvalid(err)
+	if invalid := protocol.ReadEvent(raw, m.limits, m.visit); invalid != nil {
+		return invalid
 	}
 	if f := &m.fields; f.properties != nil {
-		if f.properties[0] != '{' {
-			return &event.Invalid{Pointer: "/properties", Code: event.CodeInvalidType, Detail: "this field is an object"}
+		if invalid := protocol.Object("/properties", f.properties); invalid != nil {
+			return invalid
 		}
 		if err := event.Members(f.properties, m.visitProp); err != nil {
 			return protocol.AsInvalid(err)
@@ -272,8 +269,8 @@ func (m *mapping) payload(ev *event.Event) *event.Invalid {
 	f, p := &m.fields, &m.props
 	switch {
 	case ev.Type == event.TypeIdentify && f.set != nil:
-		if f.set[0] != '{' {
-			return &event.Invalid{Pointer: "/$set", Code: event.CodeInvalidType, Detail: "this field is an object"}
+		if invalid := protocol.Object("/$set", f.set); invalid != nil {
+			return invalid
 		}
 		ev.Data = f.set
 	case ev.Type == event.TypeIdentify:

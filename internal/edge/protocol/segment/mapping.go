@@ -62,15 +62,12 @@ func (m *mapping) begin(env *envelope, r *protocol.Request) {
 
 // event reads one event into ev and returns nil, or what is wrong with it.
 func (m *mapping) event(raw []byte, ev *event.Event) *event.Invalid {
-	if invalid := protocol.CheckEvent(raw, m.limits); invalid != nil {
-		return invalid
-	}
 	if m.visit == nil {
 		m.visit = m.member
 	}
 	m.fields, m.extra = sentFields{}, m.extra[:0]
-	if err := event.Members(raw, m.visit); err != nil {
-		return protocol.AsInvalid(err)
+	if invalid := protocol.ReadEvent(raw, m.limits, m.visit); invalid != nil {
+		return invalid
 	}
 	*ev = event.Event{}
 	if invalid := m.names(ev); invalid != nil {
@@ -197,11 +194,11 @@ func (m *mapping) payload(ev *event.Event) *event.Invalid {
 		data, pointer = f.traits, "/traits"
 		m.extra.Add("properties", f.properties)
 	}
-	if data != nil && data[0] != '{' {
-		return &event.Invalid{Pointer: pointer, Code: event.CodeInvalidType, Detail: "this field is an object"}
+	if invalid := protocol.Object(pointer, data); invalid != nil {
+		return invalid
 	}
-	if f.context != nil && f.context[0] != '{' {
-		return &event.Invalid{Pointer: "/context", Code: event.CodeInvalidType, Detail: "this field is an object"}
+	if invalid := protocol.Object("/context", f.context); invalid != nil {
+		return invalid
 	}
 	ev.Data, ev.Context = data, f.context
 	if ev.Context == nil {
