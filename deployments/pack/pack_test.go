@@ -116,13 +116,13 @@ func TestAnImageIsWhatARegistryTakes(t *testing.T) {
 	crane := craneOf(t)
 	// A registry of crane's own, on loopback.
 	registry := exec.CommandContext(t.Context(), crane, "registry", "serve", "--address", "127.0.0.1:0")
-	var said syncBuffer
+	var said testenv.Log
 	registry.Stderr = &said
 	if err := registry.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = registry.Process.Kill(); _ = registry.Wait() })
-	address := said.await(t, "serving on port ")
+	address := strings.Fields(said.Await(t, "serving on port "))[0]
 	image := "127.0.0.1:" + address + "/sluice:test"
 	call := func(args ...string) string {
 		t.Helper()

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 
+	"github.com/eventsluice/sluice/internal/document"
 	"github.com/eventsluice/sluice/internal/ledger"
 )
 
@@ -44,7 +45,7 @@ func (p *program) saveBalance() error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(filepath.Join(p.settings.DataDir, balanceFile), string(text)+"\n"); err != nil {
+	if err := document.WriteFile(filepath.Join(p.settings.DataDir, balanceFile), append(text, '\n')); err != nil {
 		return err
 	}
 	p.keptBalance = balance

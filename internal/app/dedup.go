@@ -34,7 +34,7 @@ func (p *program) openDedup(ctx context.Context) (edge.Stream, error) {
 		Logger:      p.log,
 	}
 	if events := p.host.events(); events != nil {
-		cfg.Stream, cfg.Log = events.Identity(), dedup.LogOf(events)
+		cfg.Stream, cfg.Log = events.Identity(), events
 	}
 	var err error
 	if p.dedup, err = dedup.New(p.producer, p.intake, cfg); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/document"
 	"github.com/eventsluice/sluice/internal/edge/source"
 	"github.com/eventsluice/sluice/internal/schema"
 )
@@ -77,7 +78,7 @@ func prepare(s Settings) (firstRun, error) {
 
 	writeEntry, writeKey := source.New("web", source.Write, time.Time{})
 	secretEntry, secretKey := source.New("backend", source.Secret, time.Time{})
-	if err := replaceFile(keyFile, writeKey+"\n"); err != nil {
+	if err := document.WriteFile(keyFile, []byte(writeKey+"\n")); err != nil {
 		return made, err
 	}
 	// The document appears whole, with both keys: it is what says that the
@@ -125,31 +126,7 @@ func createDocument(name, content, dataDir string) error {
 	if !errors.Is(err, fs.ErrNotExist) || !inside(name, dataDir) {
 		return fmt.Errorf("document %q: %w", name, err)
 	}
-	return replaceFile(name, content)
-}
-
-// replaceFile writes a file so that a reader or a crash finds it whole or not
-// at all.
-func replaceFile(name, content string) error {
-	file, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(file.Name()) }() // of no effect after the rename
-	_, err = file.WriteString(content)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(file.Name(), name)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return nil
+	return document.WriteFile(name, []byte(content))
 }
 
 func inside(name, dir string) bool {

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/eventsluice/sluice/internal/document"
 	"github.com/eventsluice/sluice/internal/edge/limit"
 	"github.com/eventsluice/sluice/internal/edge/source"
 )
@@ -177,7 +178,7 @@ func keepWriteKey(s Settings, replaced, value string) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(name, value+"\n")
+	return document.WriteFile(name, []byte(value+"\n"))
 }
 
 func noKeys(s Settings) error {

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/eventsluice/sluice/internal/cloud"
+	"github.com/eventsluice/sluice/internal/document"
 	"github.com/eventsluice/sluice/internal/engine"
 	"github.com/eventsluice/sluice/internal/stream"
 	"github.com/eventsluice/sluice/internal/stream/producer"
@@ -107,7 +108,7 @@ func (p *program) rememberShards(n int) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(p.settings.DataDir, shardsFile), string(text)+"\n")
+	return document.WriteFile(filepath.Join(p.settings.DataDir, shardsFile), append(text, '\n'))
 }
 
 func (p *program) recallShards() int {

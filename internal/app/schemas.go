@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/eventsluice/sluice/internal/connector/sqlite"
+	"github.com/eventsluice/sluice/internal/document"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/schema"
 )
@@ -48,7 +49,7 @@ func (p *program) loadViolations() {
 
 func (p *program) saveViolations() error {
 	return p.tally.Keep(func(text []byte) error {
-		return replaceFile(filepath.Join(p.settings.DataDir, violationsFile), string(text))
+		return document.WriteFile(filepath.Join(p.settings.DataDir, violationsFile), text)
 	})
 }
 

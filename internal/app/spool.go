@@ -58,7 +58,7 @@ func (p *program) openSpool(ctx context.Context, k *cloud.Kinesis) (*spooled, er
 	if p.settings.Aggregation {
 		cfg.MergedBytes = fullRecord
 	}
-	s, err := spool.New(ctx, k, spool.LogOf(e.Events()), cfg, p.log)
+	s, err := spool.New(ctx, k, e.Events(), cfg, p.log)
 	if err != nil {
 		return nil, errors.Join(err, e.Close(context.WithoutCancel(ctx)))
 	}

@@ -434,7 +434,7 @@ func (f runFile) write(dataDir string) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dataDir, runFileName), string(text)+"\n")
+	return document.WriteFile(filepath.Join(dataDir, runFileName), append(text, '\n'))
 }
 
 // readRunFile reads the file of the process that runs, or was killed, on a data

@@ -198,7 +198,7 @@ func host(t *testing.T, endpoint, name string, limits streamtest.Limits, p *posi
 	}
 	return streamtest.Host{
 		Stream: k,
-		Open: func(_ context.Context, after uint64) (streamtest.Reader, error) {
+		Open: func(_ context.Context, after uint64) (stream.Reader, error) {
 			return tailOf(k, p, after), nil
 		},
 		Limits: limits,

@@ -3,6 +3,8 @@ package document
 import (
 	"context"
 	"errors"
+	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -141,4 +143,58 @@ func TestAHugeFileIsRefused(t *testing.T) {
 	if _, _, err := File(path).Read(t.Context(), ""); err == nil {
 		t.Fatal("it was read")
 	}
+}
+
+func TestAFileIsReplacedWhole(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "keys.json"), filepath.Join(dir, "link.json")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	check := func(want string, mode fs.FileMode) {
+		t.Helper()
+		got, err := os.ReadFile(link)
+		info, statErr := os.Stat(path)
+		linked, linkErr := os.Readlink(link)
+		if err := errors.Join(err, statErr, linkErr); err != nil || string(got) != want || info.Mode().Perm() != mode || linked != path {
+			t.Errorf("the file is %q, with %v; the link goes to %q: %v", got, info.Mode(), linked, err)
+		}
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
+			t.Errorf("the folder has %v, %v", entries, err)
+		}
+	}
+	if err := WriteFile(path, []byte("first")); err != nil {
+		t.Fatal(err)
+	}
+	check("first", 0o600)
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	if err := WriteFile(link, []byte("2nd")); err != nil {
+		t.Fatal(err)
+	}
+	check("2nd", 0o640)
+	if got, err := io.ReadAll(before); err != nil || string(got) != "first" {
+		t.Errorf("who had it open reads %q, %v", got, err)
+	}
+	if err := WriteFile(filepath.Join(dir, "none", "keys.json"), nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("in a folder that is not there: %v", err)
+	}
+	check("2nd", 0o640)
+	if err := os.Mkdir(filepath.Join(dir, "d"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(filepath.Join(dir, "d"), nil); err == nil {
+		t.Error("a folder was replaced")
+	}
+	if err := os.Remove(filepath.Join(dir, "d")); err != nil {
+		t.Fatal(err)
+	}
+	check("2nd", 0o640)
 }

@@ -12,10 +12,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/eventsluice/sluice/internal/testenv"
 )
 
 // patience bounds every wait for the program. It is generous: machines that
@@ -28,30 +29,12 @@ type process struct {
 	dir     string // its data folder
 	env     []string
 	cmd     *exec.Cmd
-	out     output
+	out     testenv.Log
 	gateway string
 	admin   string
 	killed  bool
 	done    chan struct{} // closed when it has ended
 	err     error         // how it ended, after done
-}
-
-// output collects what a process prints.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }
 
 // launch starts sluice on a data folder and ports that the system chooses, and

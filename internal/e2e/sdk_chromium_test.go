@@ -68,7 +68,7 @@ func startChromium(t *testing.T) *chromium {
 	}
 	c := &chromium{cmd: exec.Command(path, args...), in: in, waiting: map[int]chan devtoolsMessage{}, tabs: map[string]*tab{}}
 	c.cmd.ExtraFiles = []*os.File{read, write} // 3 and 4
-	var said output
+	var said testenv.Log
 	c.cmd.Stdout, c.cmd.Stderr = &said, &said
 	c.cmd.Env = append(cleanEnv(), "HOME="+profile)
 	if err := c.cmd.Start(); err != nil {

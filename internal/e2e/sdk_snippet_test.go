@@ -430,7 +430,7 @@ func snippetBound(r *snippetRig) {
 	}
 }
 
-// snippetTabs: two pages share a queue, and neither sends what the other does.
+// snippetTabs: of two pages side by side neither sends what the other does.
 func snippetTabs(r *snippetRig) {
 	first, second := r.open(), r.open()
 	for range 10 {

@@ -24,6 +24,7 @@ import (
 	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/ledger"
 	"github.com/eventsluice/sluice/internal/stream"
+	"github.com/eventsluice/sluice/internal/testenv"
 )
 
 // memoryStream keeps what Put was given, except the events that refuse names.
@@ -153,7 +154,7 @@ type rig struct {
 	quarantine *memoryQuarantine
 	intake     *ledger.Intake
 	keys       *source.Keys
-	log        *bytes.Buffer
+	log        *testenv.Log
 }
 
 func newRig(t testing.TB, cfg Config) *rig {
@@ -167,27 +168,16 @@ func newRig(t testing.TB, cfg Config) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, keys: keys, intake: new(ledger.Intake), quarantine: &memoryQuarantine{}, log: &bytes.Buffer{}}
+	r := &rig{t: t, keys: keys, intake: new(ledger.Intake), quarantine: &memoryQuarantine{}, log: &testenv.Log{}}
 	r.stream = &memoryStream{intake: r.intake}
 	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.NewTextHandler(&lockedWriter{w: r.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		cfg.Log = slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	r.edge, err = New(r.stream, r.quarantine, func() *source.Keys { return r.keys }, r.intake, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
-}
-
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
 }
 
 // answer is what a sender gets.

@@ -19,7 +19,7 @@ func host(t *testing.T, cfg Config) streamtest.Host {
 	e := open(t, cfg)
 	return streamtest.Host{
 		Stream: e.Events(),
-		Open:   streamtest.Opener(e.Events().Open),
+		Open:   e.Events().Open,
 		Limits: streamtest.Limits{MaxCallRecords: 500, MaxCallBytes: 2 << 20, MaxRecordBytes: 1 << 20},
 		Reopen: func(t *testing.T) streamtest.Host {
 			shut(t, e)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/eventsluice/sluice/internal/connector/delivery"
 	"github.com/eventsluice/sluice/internal/fault"
 	"github.com/eventsluice/sluice/internal/retry"
 	"github.com/eventsluice/sluice/internal/stream"
@@ -44,7 +43,7 @@ type reader struct {
 // Open implements delivery.Stream. It returns a fault.NotFound if entries
 // after the position are not retained any more, and so does Next: what a
 // reader has not seen it never passes over in silence.
-func (ev *Events) Open(ctx context.Context, after uint64) (delivery.Reader, error) {
+func (ev *Events) Open(ctx context.Context, after uint64) (stream.Reader, error) {
 	info, err := ev.stream.Info(ctx)
 	if err != nil {
 		return nil, unavailable(err, "open the stream after %d", after)
@@ -94,7 +93,7 @@ func (r *reader) connect(ctx context.Context) error {
 	return nil
 }
 
-// Next implements delivery.Reader.
+// Next implements stream.Reader.
 func (r *reader) Next(ctx context.Context) (stream.Entry, error) {
 	for attempt := 1; r.lost == nil; attempt++ {
 		if err := ctx.Err(); err != nil {
@@ -207,7 +206,7 @@ func (r *reader) leave() {
 	}
 }
 
-// Close implements delivery.Reader.
+// Close implements stream.Reader.
 func (r *reader) Close() error {
 	r.closed.Do(r.events.tail.leave)
 	r.leave()

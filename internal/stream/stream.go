@@ -8,6 +8,7 @@
 package stream
 
 import (
+	"context"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -50,6 +51,15 @@ type Entry struct {
 	// StoredAt is when the stream took it.
 	StoredAt time.Time
 	Records  []Record
+}
+
+// Reader returns the entries of a stream in their order, none left out. It
+// reconnects by itself. It is not safe for concurrent use.
+type Reader interface {
+	// Next waits for the next entry. The caller may keep the entry but not
+	// change it: readers share it.
+	Next(ctx context.Context) (Entry, error)
+	Close() error
 }
 
 // Batch holds the events of one request on their way to the stream, and after

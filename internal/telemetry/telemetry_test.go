@@ -1,7 +1,6 @@
 package telemetry_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"log/slog"
@@ -9,7 +8,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +18,7 @@ import (
 	"github.com/eventsluice/sluice/internal/telemetry/histogram"
 	"github.com/eventsluice/sluice/internal/telemetry/tracing"
 	"github.com/eventsluice/sluice/internal/telemetry/tracingtest"
+	"github.com/eventsluice/sluice/internal/testenv"
 )
 
 // set makes an environment of lines NAME=value.
@@ -233,7 +232,7 @@ func TestACollectorThatHangsHoldsUpNobody(t *testing.T) {
 			c := newCollector(t)
 			c.wait = make(chan struct{})
 			defer close(c.wait)
-			log := &lines{}
+			log := &testenv.Log{}
 			cfg := export(t, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.server.URL, "OTEL_EXPORTER_OTLP_PROTOCOL="+protocol,
 				"OTEL_EXPORTER_OTLP_TIMEOUT=50", "OTEL_BSP_SCHEDULE_DELAY=1", "OTEL_BSP_EXPORT_TIMEOUT=50",
 				"OTEL_METRIC_EXPORT_INTERVAL=10", "OTEL_METRIC_EXPORT_TIMEOUT=50")
@@ -243,8 +242,8 @@ func TestACollectorThatHangsHoldsUpNobody(t *testing.T) {
 			for range 3 * 2048 { // the queue of spans has room for 2048
 				span(tele)
 			}
-			log.await(t, "signal=traces")
-			log.await(t, "signal=metrics")
+			log.Await(t, "signal=traces")
+			log.Await(t, "signal=metrics")
 			if !strings.Contains(scrape(t, tele), "sluice_test_things_total 7") {
 				t.Error("Prometheus gets nothing")
 			}
@@ -273,35 +272,6 @@ func TestAnUnreachableCollectorHoldsUpNeitherStartNorStop(t *testing.T) {
 		cancel()
 		if took := time.Since(begin); took > 4*time.Second {
 			t.Errorf("%s: a stop took %v", protocol, took)
-		}
-	}
-}
-
-// lines is a log in memory.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *lines) await(t *testing.T, text string) {
-	t.Helper()
-	for end := time.After(30 * time.Second); !strings.Contains(l.String(), text); {
-		select {
-		case <-time.After(time.Millisecond):
-		case <-end:
-			t.Fatalf("no %q in the log:\n%s", text, l)
 		}
 	}
 }

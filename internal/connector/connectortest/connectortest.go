@@ -20,12 +20,12 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/eventsluice/sluice/internal/connector"
 	"github.com/eventsluice/sluice/internal/connector/httpcall"
 	"github.com/eventsluice/sluice/internal/event"
+	"github.com/eventsluice/sluice/internal/testenv"
 )
 
 // State is a way in which a destination fails.
@@ -121,13 +121,13 @@ type bench struct {
 	t    *testing.T
 	h    Harness
 	conn connector.Connector
-	log  *LogBuffer
+	log  *testenv.Log
 }
 
 func setUp(t *testing.T, h Harness) *bench {
 	t.Helper()
 	d := h.Open(t)
-	b := &bench{Destination: d, t: t, h: h, log: &LogBuffer{}}
+	b := &bench{Destination: d, t: t, h: h, log: &testenv.Log{}}
 	b.conn = b.connect()
 	t.Cleanup(func() { b.noSecret("log", b.log.String()) })
 	return b
@@ -324,24 +324,4 @@ func (h Harness) cannot(t *testing.T, s State) bool {
 // deliveryOf returns an event as the delivery loop hands it over.
 func deliveryOf(e event.Event) connector.Delivery {
 	return connector.Delivery{Event: e, Raw: e.Append(nil), Rule: "conformance", Attempt: 1}
-}
-
-// LogBuffer collects log lines. It is safe for concurrent use.
-type LogBuffer struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-// Write implements io.Writer.
-func (l *LogBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// String returns what was written so far.
-func (l *LogBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }

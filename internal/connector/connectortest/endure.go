@@ -20,6 +20,7 @@ import (
 	"github.com/eventsluice/sluice/internal/connector/guard"
 	"github.com/eventsluice/sluice/internal/event"
 	"github.com/eventsluice/sluice/internal/simulator"
+	"github.com/eventsluice/sluice/internal/testenv"
 )
 
 // Ordeal is a day of a destination, in simulated time: events come in over two
@@ -82,7 +83,7 @@ func endure(t *testing.T, o *Ordeal) {
 		o.Trouble(&trouble)
 	}
 	vendor.Trouble(trouble)
-	log := &LogBuffer{}
+	log := &testenv.Log{}
 	settings := o.settings(t, vendor, "http://127.0.0.1:9")
 	conn, err := o.New(settings, connector.Env{
 		Destination: "ordeal", Log: slog.New(slog.NewTextHandler(log, nil)), Dial: simulator.Dial(ctx, vendor),

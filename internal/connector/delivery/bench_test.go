@@ -26,10 +26,10 @@ type endless struct {
 	given   uint64
 }
 
-func (s *endless) Open(context.Context, uint64) (delivery.Reader, error) { return s, nil }
-func (s *endless) Last(context.Context) (uint64, error)                  { return s.entries, nil }
-func (s *endless) First(context.Context) (uint64, error)                 { return 1, nil }
-func (s *endless) Close() error                                          { return nil }
+func (s *endless) Open(context.Context, uint64) (stream.Reader, error) { return s, nil }
+func (s *endless) Last(context.Context) (uint64, error)                { return s.entries, nil }
+func (s *endless) First(context.Context) (uint64, error)               { return 1, nil }
+func (s *endless) Close() error                                        { return nil }
 
 func (s *endless) CountBefore(_ context.Context, position uint64) (uint64, error) {
 	return (position - 1) * uint64(s.events), nil

@@ -37,7 +37,7 @@ func (r *Runner) read(ctx context.Context, after uint64) {
 }
 
 // follow returns the position of the last entry that it has taken in.
-func (r *Runner) follow(ctx context.Context, reader Reader, after uint64) (uint64, error) {
+func (r *Runner) follow(ctx context.Context, reader stream.Reader, after uint64) (uint64, error) {
 	var in intake
 	for {
 		entry, err := reader.Next(ctx)

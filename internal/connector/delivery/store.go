@@ -78,9 +78,9 @@ type Store interface {
 
 // Stream is what a Runner reads.
 type Stream interface {
-	// Open returns a Reader of the entries after a position (0: from the
+	// Open returns a reader of the entries after a position (0: from the
 	// oldest one retained).
-	Open(ctx context.Context, after uint64) (Reader, error)
+	Open(ctx context.Context, after uint64) (stream.Reader, error)
 	// Last returns the position of the newest entry, 0 if there was none.
 	Last(ctx context.Context) (uint64, error)
 	// CountBefore returns how many events were stored at positions below the
@@ -89,13 +89,4 @@ type Stream interface {
 	// First returns the position of the oldest entry retained; if there is
 	// none, the position after the newest.
 	First(ctx context.Context) (uint64, error)
-}
-
-// Reader returns entries in the order of the stream, none left out. It
-// reconnects by itself.
-type Reader interface {
-	// Next waits for the next entry. The caller may keep the entry but not
-	// change it: readers share it.
-	Next(ctx context.Context) (stream.Entry, error)
-	Close() error
 }

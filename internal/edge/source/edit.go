@@ -10,22 +10,24 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/eventsluice/sluice/internal/document"
 )
 
 // ChangeFile replaces the document in a file by what change makes of it. A file
 // that does not exist is an empty document. The file is replaced whole: a
 // reader, or a crash, finds the old document or the new one. Two that change it
 // at the same moment may lose one of the two changes.
-func ChangeFile(path string, change func(document []byte) ([]byte, error)) error {
-	document, err := os.ReadFile(path)
+func ChangeFile(path string, change func(doc []byte) ([]byte, error)) error {
+	doc, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	changed, err := change(document)
+	changed, err := change(doc)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	return replaceFile(path, changed)
+	return document.WriteFile(path, changed)
 }
 
 // Revoke returns the document with a key disabled, and every other byte as it

@@ -613,7 +613,7 @@ func TestManySendersOfTheSameIDs(t *testing.T) {
 
 func TestValidateReportsAllFaults(t *testing.T) {
 	t.Parallel()
-	err := dedup.Config{Window: time.Millisecond, MemoryBytes: 1, Log: dedup.LogOf(streamtest.NewLog(t, 0))}.Validate()
+	err := dedup.Config{Window: time.Millisecond, MemoryBytes: 1, Log: streamtest.NewLog(t, 0)}.Validate()
 	for _, want := range []string{"Window is 1ms: want 1s or more", "MemoryBytes is 1: want 1048576 or more", "a Log is of use only with a Dir"} {
 		if err == nil || !slices.Contains(lines(err), want) {
 			t.Errorf("%v: %q is missing", err, want)

@@ -36,7 +36,7 @@ func newMachine(t *testing.T, readable bool) *machine {
 	m.cfg = Config{Window: time.Hour, MemoryBytes: MinMemory, Dir: m.dir, Stream: "events", Logger: slog.New(slog.NewTextHandler(&m.said, nil))}
 	if readable {
 		m.log = streamtest.NewLog(t, 0)
-		m.cfg.Log = LogOf(m.log)
+		m.cfg.Log = m.log
 	}
 	return m
 }
@@ -341,7 +341,7 @@ func TestAJournalThatKnowsMoreThanTheStreamIsNotBelieved(t *testing.T) {
 		l.put(10, 20)
 		l.stop()
 		m.log = streamtest.NewLog(t, 0)
-		m.cfg.Log = LogOf(m.log)
+		m.cfg.Log = m.log
 		l = m.start()
 		l.want("on the new stream", 0, 20, 20, time.Hour)
 		l.stop()

@@ -31,35 +31,7 @@ type Log interface {
 	// Open returns a reader of the entries after a position. A fault.NotFound,
 	// here or from the reader, says that entries which should come next are not
 	// there any more.
-	Open(ctx context.Context, after uint64) (Reader, error)
-}
-
-// Reader reads entries in the order of the log.
-type Reader interface {
-	// Next waits for the next entry. The caller does not change it.
-	Next(ctx context.Context) (stream.Entry, error)
-	Close() error
-}
-
-// host is a Log but for the type of its readers.
-type host[R Reader] interface {
-	First(ctx context.Context) (uint64, error)
-	Last(ctx context.Context) (uint64, error)
-	Before(ctx context.Context, t time.Time) (uint64, error)
-	Open(ctx context.Context, after uint64) (R, error)
-}
-
-// LogOf makes a Log of a host's stream, whose readers have a type of their own.
-func LogOf[R Reader](h host[R]) Log { return opener[R]{h} }
-
-type opener[R Reader] struct{ host[R] }
-
-func (o opener[R]) Open(ctx context.Context, after uint64) (Reader, error) {
-	r, err := o.host.Open(ctx, after)
-	if err != nil {
-		return nil, err // and no nil of a type
-	}
-	return r, nil
+	Open(ctx context.Context, after uint64) (stream.Reader, error)
 }
 
 // found is what a journal holds, as its heads say.

@@ -140,7 +140,7 @@ func (s *simulation) start(log *streamtest.Log) *process {
 	}
 	cfg := s.cfg
 	if s.readable {
-		cfg.Log = LogOf(log)
+		cfg.Log = log
 	}
 	cfg.write = pr.write
 	if pr.f, err = New(pr.p, pr.intake, cfg); err != nil {

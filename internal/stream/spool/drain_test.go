@@ -450,7 +450,7 @@ func TestWhatIsOnTheStreamLeavesTheLogSoonAndInFewCalls(t *testing.T) {
 		r := newRig(t, spool.Config{}, streamtest.NewLog(t, 0))
 		r.fill(100, 10, "b0")
 		counted := &countingLog{Log: r.log}
-		s, err := spool.New(t.Context(), r.sky.around(r.memory), spool.LogOf(counted), spool.Config{}, discard)
+		s, err := spool.New(t.Context(), r.sky.around(r.memory), counted, spool.Config{}, discard)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -486,7 +486,7 @@ func TestADiscardThatFailsIsRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, spool.Config{}, streamtest.NewLog(t, 0))
-		s, err := spool.New(t.Context(), r.sky.around(r.memory), spool.LogOf(&countingLog{Log: r.log, failing: 5}), spool.Config{}, discard)
+		s, err := spool.New(t.Context(), r.sky.around(r.memory), &countingLog{Log: r.log, failing: 5}, spool.Config{}, discard)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -611,7 +611,7 @@ func crashAt(t *testing.T, point int, after bool) (crashed bool) {
 			}
 		})
 		return results, err
-	}), spool.LogOf(fragileLog{r.log, o}), spool.Config{Patience: time.Nanosecond}, discard)
+	}), fragileLog{r.log, o}, spool.Config{Patience: time.Nanosecond}, discard)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,7 +106,7 @@ func newRig(t *testing.T, cfg spool.Config, log *streamtest.Log) *rig {
 // open begins a process on what the rig's log holds.
 func (r *rig) open(cfg spool.Config) {
 	r.t.Helper()
-	s, err := spool.New(r.t.Context(), streamtest.Watch(r.t, r.sky.around(r.memory), streamtest.Limits{}), spool.LogOf(r.log), cfg, slog.New(slog.DiscardHandler))
+	s, err := spool.New(r.t.Context(), streamtest.Watch(r.t, r.sky.around(r.memory), streamtest.Limits{}), r.log, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -184,7 +184,7 @@ func (s *simulation) start(log *streamtest.Log) *process {
 	pr.weather = streamtest.NewWeather(s.memory, rand.New(rand.NewPCG(s.seed, uint64(10+len(s.skies)))), s.sky)
 	s.skies = append(s.skies, pr.weather)
 	var err error
-	pr.s, err = spool.New(t.Context(), streamtest.Watch(t, pr.weather, s.memory.Limits()), spool.LogOf(log), s.scfg, slog.New(slog.DiscardHandler))
+	pr.s, err = spool.New(t.Context(), streamtest.Watch(t, pr.weather, s.memory.Limits()), log, s.scfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

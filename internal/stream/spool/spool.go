@@ -65,7 +65,7 @@ type Log interface {
 	// Open returns a reader of the entries after a position, which is at least
 	// that of the last Discard. A fault.NotFound, here or from the reader, says
 	// that entries which should come next are not in the log any more.
-	Open(ctx context.Context, after uint64) (Reader, error)
+	Open(ctx context.Context, after uint64) (stream.Reader, error)
 	// First returns the position of the oldest entry; if there is none, the
 	// position after the newest that there was.
 	First(ctx context.Context) (uint64, error)
@@ -75,36 +75,6 @@ type Log interface {
 	Discard(ctx context.Context, upTo uint64) error
 	// Backlog returns the events and bytes of the entries that it holds.
 	Backlog(ctx context.Context) (events, bytes uint64, err error)
-}
-
-// Reader reads entries in the order of the log.
-type Reader interface {
-	// Next waits for the next entry. The caller may keep it, not change it.
-	Next(ctx context.Context) (stream.Entry, error)
-	Close() error
-}
-
-// host is a Log but for the type of its readers.
-type host[R Reader] interface {
-	PutRecords(ctx context.Context, records []stream.Record) ([]stream.Result, error)
-	Open(ctx context.Context, after uint64) (R, error)
-	First(ctx context.Context) (uint64, error)
-	Last(ctx context.Context) (uint64, error)
-	Discard(ctx context.Context, upTo uint64) error
-	Backlog(ctx context.Context) (events, bytes uint64, err error)
-}
-
-// LogOf makes a Log of a host's, whose readers have a type of their own.
-func LogOf[R Reader](h host[R]) Log { return opener[R]{h} }
-
-type opener[R Reader] struct{ host[R] }
-
-func (o opener[R]) Open(ctx context.Context, after uint64) (Reader, error) {
-	r, err := o.host.Open(ctx, after)
-	if err != nil {
-		return nil, err // and no nil of a type
-	}
-	return r, nil
 }
 
 // Spool is a stream with a spool around it. Its methods are safe for

@@ -364,7 +364,7 @@ const lookAgain = time.Second
 
 // read reads the log into the window until ctx is done.
 func (s *Spool) read(ctx context.Context) {
-	var reader Reader
+	var reader stream.Reader
 	closeReader := func() {
 		if reader != nil {
 			_ = reader.Close() // nothing was written through it
@@ -416,7 +416,7 @@ func (s *Spool) read(ctx context.Context) {
 
 // readOne reads an entry into the window. If it is not patient it waits only
 // for a while.
-func (s *Spool) readOne(ctx context.Context, reader Reader, patient bool) (taken bool, err error) {
+func (s *Spool) readOne(ctx context.Context, reader stream.Reader, patient bool) (taken bool, err error) {
 	next := ctx
 	if !patient {
 		var cancel context.CancelFunc

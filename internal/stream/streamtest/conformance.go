@@ -14,28 +14,17 @@ import (
 	"github.com/eventsluice/sluice/internal/stream/producer"
 )
 
-// Reader reads the entries of a stream in order; the same as delivery.Reader.
-type Reader interface {
-	Next(ctx context.Context) (stream.Entry, error)
-	Close() error
-}
-
 // Host is the stream of a host, empty, as the suite needs it.
 type Host struct {
 	Stream
-	// Open returns a reader of the entries after a position; see Opener.
-	Open func(ctx context.Context, after uint64) (Reader, error)
+	// Open returns a reader of the entries after a position.
+	Open func(ctx context.Context, after uint64) (stream.Reader, error)
 	// Limits are what the host takes. Scenarios about a limit that is zero
 	// are skipped.
 	Limits Limits
 	// Reopen, if not nil, closes the stream and opens it again with the data
 	// that it had.
 	Reopen func(t *testing.T) Host
-}
-
-// Opener turns a host's Open into one that Host takes.
-func Opener[R Reader](open func(context.Context, uint64) (R, error)) func(context.Context, uint64) (Reader, error) {
-	return func(ctx context.Context, after uint64) (Reader, error) { return open(ctx, after) }
 }
 
 // patience bounds what must happen soon; it is real time, and only a failing

@@ -284,25 +284,25 @@ func (d *disk) drop(upTo uint64) {
 }
 
 // Open returns a reader of the entries after a position.
-func (l *Log) Open(_ context.Context, after uint64) (*LogReader, error) {
+func (l *Log) Open(_ context.Context, after uint64) (stream.Reader, error) {
 	d := l.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r := &LogReader{l: l, next: after + 1}
+	r := &logReader{l: l, next: after + 1}
 	if err := r.missing(); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-// LogReader reads the entries of a Log in order.
-type LogReader struct {
+// logReader reads the entries of a Log in order.
+type logReader struct {
 	l    *Log
 	next uint64
 }
 
 // missing is the error of a reader whose next entry was dropped. mu is held.
-func (r *LogReader) missing() error {
+func (r *logReader) missing() error {
 	if r.next < r.l.disk.first {
 		return fault.New(fault.NotFound, "the log begins at %d, after %d", r.l.disk.first, r.next)
 	}
@@ -310,7 +310,7 @@ func (r *LogReader) missing() error {
 }
 
 // Next waits for the next entry.
-func (r *LogReader) Next(ctx context.Context) (stream.Entry, error) {
+func (r *logReader) Next(ctx context.Context) (stream.Entry, error) {
 	d := r.l.disk
 	for {
 		if err := ctx.Err(); err != nil {
@@ -341,4 +341,4 @@ func (r *LogReader) Next(ctx context.Context) (stream.Entry, error) {
 }
 
 // Close ends the reading.
-func (r *LogReader) Close() error { return nil }
+func (r *logReader) Close() error { return nil }

@@ -145,18 +145,18 @@ func (m *Memory) CountBefore(_ context.Context, position uint64) (uint64, error)
 }
 
 // Open returns a reader of the entries after a position.
-func (m *Memory) Open(_ context.Context, after uint64) (*MemoryReader, error) {
-	return &MemoryReader{m: m, next: int(after)}, nil
+func (m *Memory) Open(_ context.Context, after uint64) (stream.Reader, error) {
+	return &memoryReader{m: m, next: int(after)}, nil
 }
 
-// MemoryReader reads the entries of a Memory in order.
-type MemoryReader struct {
+// memoryReader reads the entries of a Memory in order.
+type memoryReader struct {
 	m    *Memory
 	next int
 }
 
 // Next waits for the next entry.
-func (r *MemoryReader) Next(ctx context.Context) (stream.Entry, error) {
+func (r *memoryReader) Next(ctx context.Context) (stream.Entry, error) {
 	for {
 		r.m.mu.Lock()
 		grown := r.m.grown
@@ -180,4 +180,4 @@ func (r *MemoryReader) Next(ctx context.Context) (stream.Entry, error) {
 }
 
 // Close ends the reading.
-func (r *MemoryReader) Close() error { return nil }
+func (r *memoryReader) Close() error { return nil }

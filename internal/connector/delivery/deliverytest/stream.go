@@ -94,7 +94,7 @@ func (s *Stream) CountBefore(_ context.Context, position uint64) (n uint64, err 
 }
 
 // Open implements delivery.Stream.
-func (s *Stream) Open(_ context.Context, after uint64) (delivery.Reader, error) {
+func (s *Stream) Open(_ context.Context, after uint64) (stream.Reader, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return &reader{s: s, next: max(int(after), s.first)}, nil

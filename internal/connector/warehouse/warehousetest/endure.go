@@ -17,11 +17,11 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/eventsluice/sluice/internal/connector"
-	"github.com/eventsluice/sluice/internal/connector/connectortest"
 	"github.com/eventsluice/sluice/internal/connector/delivery"
 	"github.com/eventsluice/sluice/internal/connector/delivery/deliverytest"
 	"github.com/eventsluice/sluice/internal/connector/guard"
 	"github.com/eventsluice/sluice/internal/event"
+	"github.com/eventsluice/sluice/internal/testenv"
 )
 
 // Ordeal is a day of a destination, which the caller makes fail now and then.
@@ -76,7 +76,7 @@ func Endure(t *testing.T, o Ordeal) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	tr := &trial{Ordeal: &o, t: t, random: rand.New(rand.NewPCG(seed, 0)), stream: &deliverytest.Stream{}, refused: map[string]bool{}}
-	disk, log := &deliverytest.Store{}, &connectortest.LogBuffer{}
+	disk, log := &deliverytest.Store{}, &testenv.Log{}
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	conn := o.Open(logger)
 	runner, err := delivery.New(tr.stream, disk.Open(), conn, func() delivery.Route { return deliverytest.Route{} },
