@@ -62,10 +62,11 @@ test: ## every test; parts that this machine lacks are skipped, with a line sayi
 	@$(probe); export CGO_ENABLED=$${race:+1}; \
 	$(GO) test $$race -timeout 15m $(TEST)
 
-simulate: ## the producer with stream, clock and faults simulated, SEEDS (10000) times; the spool a quarter, the fan-out a tenth of it; a bad day for each connector
+simulate: ## the producer with stream, clock and faults simulated, SEEDS (10000) times; the spool a quarter, the fan-out and the deduplication a tenth of it; a bad day for each connector
 	@simulate() { $(GO) test -timeout 30m -run '^TestSimulation$$' "$$1" -sim.seeds="$$2"; }; \
 	failed=0; simulate ./internal/stream/producer $(SEEDS) & \
-	{ simulate ./internal/stream/spool $$(($(SEEDS) / 4)) && simulate ./internal/router/fanout $$(($(SEEDS) / 10)); } || failed=1; \
+	{ simulate ./internal/stream/spool $$(($(SEEDS) / 4)) && simulate ./internal/router/fanout $$(($(SEEDS) / 10)) && \
+		simulate ./internal/stream/dedup $$(($(SEEDS) / 10)); } || failed=1; \
 	wait $$! || failed=1; exit $$failed
 	$(GO) test -timeout 30m -run '^TestEndures' $(call folders_with,TestEndures)
 

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing"
 )
 
@@ -18,6 +19,10 @@ var binary string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	// These tests mostly wait for other processes.
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		_ = f.Value.Set(strconv.Itoa(max(4, runtime.GOMAXPROCS(0))))
+	}
 	dir, err := os.MkdirTemp("", "sluice-e2e-")
 	if err == nil {
 		binary, err = build(dir)

@@ -28,7 +28,7 @@ import (
 // package comment. A seed decides the configuration, what is sent and what
 // fails.
 func TestSimulation(t *testing.T) {
-	streamtest.Simulate(t, 250, func(t *testing.T, seed uint64) { newSimulation(t, seed).run() })
+	streamtest.Simulate(t, 100, func(t *testing.T, seed uint64) { newSimulation(t, seed).run() })
 }
 
 // simulation is one seed: a stream and a folder, and the processes that use them

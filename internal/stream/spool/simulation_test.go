@@ -26,7 +26,7 @@ import (
 //
 // The default is for every change; make simulate runs ten thousand seeds.
 func TestSimulation(t *testing.T) {
-	streamtest.Simulate(t, 250, func(t *testing.T, seed uint64) { newSimulation(t, seed).run() })
+	streamtest.Simulate(t, 100, func(t *testing.T, seed uint64) { newSimulation(t, seed).run() })
 }
 
 // simulation is one seed: a stream and a log, and the processes that use them
