@@ -22,7 +22,7 @@ TEST     ?= ./...
 PROFILE := cmd/sluice/release.pgo
 
 .DEFAULT_GOAL := help
-.PHONY: help run build package deploy test simulate bench profile lint fmt vet vuln fuzz clean
+.PHONY: help run build package deploy test simulate bench profile lint fmt vuln fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,11 +62,11 @@ test: ## every test; parts that this machine lacks are skipped, with a line sayi
 	@$(probe); export CGO_ENABLED=$${race:+1}; \
 	$(GO) test $$race -timeout 15m $(TEST)
 
-simulate: ## the producer with stream, clock and faults simulated, SEEDS (10000) times; the spool a quarter, the fan-out and the deduplication a tenth of it; a bad day for each connector
+simulate: ## the producer with stream, clock and faults simulated, SEEDS (10000) times; the spool and the fan-out a tenth, the deduplication a twentieth of it; a bad day for each connector
 	@simulate() { $(GO) test -timeout 30m -run '^TestSimulation$$' "$$1" -sim.seeds="$$2"; }; \
 	failed=0; simulate ./internal/stream/producer $(SEEDS) & \
-	{ simulate ./internal/stream/spool $$(($(SEEDS) / 4)) && simulate ./internal/router/fanout $$(($(SEEDS) / 10)) && \
-		simulate ./internal/stream/dedup $$(($(SEEDS) / 10)); } || failed=1; \
+	{ simulate ./internal/stream/spool $$(($(SEEDS) / 10)) && simulate ./internal/router/fanout $$(($(SEEDS) / 10)) && \
+		simulate ./internal/stream/dedup $$(($(SEEDS) / 20)); } || failed=1; \
 	wait $$! || failed=1; exit $$failed
 	$(GO) test -timeout 30m -run '^TestEndures' $(call folders_with,TestEndures)
 
@@ -77,9 +77,8 @@ profile: ## the profile that make build uses, taken anew from the benchmark
 	$(GO) run ./internal/bench -rounds 1 -duration 10s -only connections -profiles bin/profiles
 	$(GO) tool pprof -proto -output $(PROFILE) bin/profiles/*.pprof
 
-lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## format, vet and golangci-lint
+lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION) ## format and golangci-lint, all of vet in it
 	@unformatted=$$(gofmt -l api cmd internal deployments examples); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
-	$(GO) vet ./...
 	$< run --allow-parallel-runners ./...
 
 fmt: ## gofmt on everything

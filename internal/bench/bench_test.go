@@ -19,7 +19,7 @@ import (
 func TestEventsHaveTheirSize(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(100) {
-		e := buildEvent(rand.New(rand.NewPCG(seed, 1)))
+		e := buildEvent(rand.New(rand.NewPCG(seed, 1)), "{")
 		if len(e) != eventBytes || !json.Valid(e) {
 			t.Fatalf("%d bytes: %s", len(e), e)
 		}
@@ -46,6 +46,31 @@ func TestTheLoadCountsWhatTheServerAnswered(t *testing.T) {
 	m := loadOf(t, server, "-per-request", "3")
 	if m.AllEvents == 0 || int64(m.AllEvents) != events.Load() || m.P50 <= 0 || m.P99 < m.P50 {
 		t.Errorf("the server took %d events; reported %+v", events.Load(), m)
+	}
+}
+
+func TestEachEventHasAnIDOfItsOwnIfWanted(t *testing.T) {
+	t.Parallel()
+	var seen sync.Map
+	var events, twice atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var batch []struct{ ID, Name string }
+		if err := json.NewDecoder(r.Body).Decode(&batch); err != nil || len(batch) != 3 {
+			t.Errorf("%d events: %v", len(batch), err)
+		}
+		for _, e := range batch {
+			if _, known := seen.LoadOrStore(e.ID, true); known || len(e.ID) != idBytes || e.Name == "" {
+				twice.Add(1)
+			}
+			events.Add(1)
+		}
+		w.WriteHeader(http.StatusAccepted)
+		_, _ = w.Write([]byte("{}"))
+	}))
+	defer server.Close()
+	m := loadOf(t, server, "-per-request", "3", "-own-ids")
+	if twice.Load() > 0 || m.AllEvents < 3*17 || int64(m.AllEvents) != events.Load() {
+		t.Errorf("%d events, of which %d have an id that another has or that is none; reported %+v", events.Load(), twice.Load(), m)
 	}
 }
 
@@ -157,11 +182,12 @@ func TestATallyTellsEventsApartAndNotTheirOrder(t *testing.T) {
 func TestPartsAreChosenWithWhatTheyAreComparedWith(t *testing.T) {
 	t.Parallel()
 	for only, want := range map[string]string{
-		"":         "64: bare handler, sluice up; 256: bare handler, sluice up, gateway, Kinesis at once, gateway, Kinesis after 10 ms, gateway, Kinesis after 10 ms, half of that rate; 16: bare handler, sluice up, gateway, Kinesis at once, gateway, Kinesis after 10 ms",
-		"batches":  "16: bare handler, sluice up, gateway, Kinesis at once, gateway, Kinesis after 10 ms",
+		"":         "64: bare handler, sluice up, sluice up with deduplication, sluice up with 50 schemas; 256: bare handler, sluice up, gateway, Kinesis at once, gateway, Kinesis after 10 ms, gateway, Kinesis after 10 ms, half of that rate; 16: bare handler, sluice up, sluice up with deduplication, sluice up with 50 schemas, gateway, Kinesis at once, gateway, Kinesis after 10 ms",
+		"batches":  "16: bare handler, sluice up, sluice up with deduplication, sluice up with 50 schemas, gateway, Kinesis at once, gateway, Kinesis after 10 ms",
 		"at once":  "256: bare handler, gateway, Kinesis at once; 16: bare handler, gateway, Kinesis at once",
 		"half":     "256: bare handler, gateway, Kinesis after 10 ms, gateway, Kinesis after 10 ms, half of that rate",
-		"up":       "64: bare handler, sluice up; 256: bare handler, sluice up; 16: bare handler, sluice up",
+		"up":       "64: bare handler, sluice up, sluice up with deduplication, sluice up with 50 schemas; 256: bare handler, sluice up; 16: bare handler, sluice up, sluice up with deduplication, sluice up with 50 schemas",
+		"dedup":    "64: bare handler, sluice up with deduplication; 16: bare handler, sluice up with deduplication",
 		"no such":  "",
 		"KINESIS ": "256: bare handler, gateway, Kinesis at once, gateway, Kinesis after 10 ms, gateway, Kinesis after 10 ms, half of that rate; 16: bare handler, gateway, Kinesis at once, gateway, Kinesis after 10 ms",
 	} {

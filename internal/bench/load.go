@@ -51,6 +51,7 @@ func load(ctx context.Context, args []string, out io.Writer) error {
 	duration := flags.Duration("duration", time.Second, "")
 	rate := flags.Int("rate", 0, "")
 	ids := flags.Bool("ids", false, "")
+	ownIDs := flags.Bool("own-ids", false, "")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -65,7 +66,7 @@ func load(ctx context.Context, args []string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		clients = append(clients, &client{conn: conn, requests: buildRequests(*addr, *key, i, *perRequest), perRequest: *perRequest, ids: *ids})
+		clients = append(clients, &client{conn: conn, requests: buildRequests(*addr, *key, i, *perRequest, *ownIDs), perRequest: *perRequest, ids: *ids})
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -126,7 +127,7 @@ func (s *schedule) take() time.Time {
 // and the next is due.
 type client struct {
 	conn       net.Conn
-	requests   [][]byte
+	requests   []request
 	perRequest int
 	due        *schedule // nil: always
 	// ids: every answer must name an id for each event and say that they are
@@ -134,6 +135,7 @@ type client struct {
 	ids bool
 
 	requestsDone int
+	numbered     uint64 // events that were given an id
 	answered     tally
 	latencies    []time.Duration // of the measured requests
 	last         time.Time       // when the last one was answered
@@ -148,7 +150,12 @@ func (c *client) run(ctx context.Context, from, until time.Time) error {
 		if !ok {
 			return nil
 		}
-		if _, err := c.conn.Write(c.requests[c.requestsDone%len(c.requests)]); err != nil {
+		request := c.requests[c.requestsDone%len(c.requests)]
+		for _, at := range request.ids {
+			putDigits(request.text[at:], c.numbered)
+			c.numbered++
+		}
+		if _, err := c.conn.Write(request.text); err != nil {
 			return err
 		}
 		body, err := readAnswer(c.conn, buf)
@@ -255,35 +262,68 @@ func readAnswer(conn net.Conn, buf []byte) ([]byte, error) {
 	}
 }
 
-// buildRequests returns requests of different users, as bytes to be written.
-func buildRequests(addr, key string, connection, perRequest int) [][]byte {
+// request is what is written for one, and where the digits of the ids of its
+// events begin; there are none if the gateway makes the ids.
+type request struct {
+	text []byte
+	ids  []int
+}
+
+// ownIDBegin are the first bytes of an event that has an id: a UUID, of which
+// the first group is the connection's.
+const (
+	ownIDBegin = `{"id":"%08x-0000-7000-8000-`
+	ownIDTail  = 12 // digits of the number that follow
+)
+
+// putDigits writes a number over the digits of an id.
+func putDigits(b []byte, n uint64) {
+	for i := ownIDTail - 1; i >= 0; i-- {
+		b[i] = '0' + byte(n%10)
+		n /= 10
+	}
+}
+
+// buildRequests returns requests of different users.
+func buildRequests(addr, key string, connection, perRequest int, ownIDs bool) []request {
 	const different = 16
 	r := rand.New(rand.NewPCG(uint64(connection), 1))
-	requests := make([][]byte, different)
+	requests := make([]request, different)
 	for i := range requests {
 		var body []byte
-		if perRequest == 1 {
-			body = buildEvent(r)
-		} else {
-			body = []byte("[")
-			for j := range perRequest {
-				if j > 0 {
-					body = append(body, ',')
-				}
-				body = append(body, buildEvent(r)...)
+		var ids []int
+		begin := "{"
+		if ownIDs {
+			begin = fmt.Sprintf(ownIDBegin+`%0*d",`, connection, ownIDTail, 0)
+		}
+		for j := range perRequest {
+			if j > 0 {
+				body = append(body, ',')
+			} else if perRequest > 1 {
+				body = append(body, '[')
 			}
+			if ownIDs {
+				ids = append(ids, len(body)+len(begin)-len(`",`)-ownIDTail)
+			}
+			body = append(body, buildEvent(r, begin)...)
+		}
+		if perRequest > 1 {
 			body = append(body, ']')
 		}
-		requests[i] = fmt.Appendf(nil, "POST /v1/events HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n"+
+		text := fmt.Appendf(nil, "POST /v1/events HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n"+
 			"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", addr, key, len(body), body)
+		for k := range ids {
+			ids[k] += len(text) - len(body)
+		}
+		requests[i] = request{text: text, ids: ids}
 	}
 	return requests
 }
 
-// buildEvent returns an event of eventBytes as a shop would send it. It has no
-// id: the gateway makes one.
-func buildEvent(r *rand.Rand) []byte {
-	e := fmt.Appendf(nil, `{"name":"product_viewed","user_id":"user-%08d","timestamp":"2026-11-23T10:%02d:%02d.%03dZ",`+
+// buildEvent returns an event of eventBytes as a shop would send it; begin opens
+// it.
+func buildEvent(r *rand.Rand, begin string) []byte {
+	e := fmt.Appendf([]byte(begin), `"name":"product_viewed","user_id":"user-%08d","timestamp":"2026-11-23T10:%02d:%02d.%03dZ",`+
 		`"data":{"product_id":"sku-%06d","name":"Waxed canvas backpack","category":"bags","price":%d.%02d,"currency":"EUR","position":%d,"in_stock":true,`+
 		`"tags":["outdoor","new"]},"context":{"page":{"path":"/products/%06d","referrer":"https://search.example/?q=backpack"},"locale":"de-DE","note":"`,
 		r.IntN(1e8), r.IntN(60), r.IntN(60), r.IntN(1000), r.IntN(1e6), r.IntN(900)+100, r.IntN(100), r.IntN(90)+10, r.IntN(1e6))

@@ -7,8 +7,9 @@
 // runs as it is shipped, authentication, limits and validation on: once as
 // everything on one machine, every event fsynced before its answer and a
 // destination whose rules want none of them, so that reading and filtering them
-// is in the figures; and as the gateway to Kinesis, which is a sink on the
-// load's core that answers as soon as it has counted a call, or 10 ms later.
+// is in the figures, also with deduplication and with schemas; and as the gateway
+// to Kinesis, which is a sink on the load's core that answers as soon as it has
+// counted a call, or 10 ms later.
 //
 // After each round the ledger of sluice must account for every event that was
 // answered, and the sink must have got exactly those.
@@ -44,6 +45,11 @@ type target struct {
 	// half is for a paced load, at half the rate that the target before it has
 	// just reached.
 	half bool
+	// ownIDs is for a load that gives each event an id that no other has;
+	// otherwise the gateway makes them.
+	ownIDs bool
+	// schemas is that there are schemas, and every event is held to one.
+	schemas bool
 }
 
 // sinkConfig says what the sink is like.
@@ -60,6 +66,8 @@ const onDemandShards = 4
 var (
 	bareHandler = target{name: "bare handler"}
 	oneMachine  = target{name: "sluice up", sluice: "up"}
+	dedup       = target{name: "sluice up with deduplication", sluice: "up", env: []string{"SLUICE_DEDUP=1h"}, ownIDs: true}
+	schemas     = target{name: "sluice up with 50 schemas", sluice: "up", schemas: true}
 	kinesis0    = target{name: "gateway, Kinesis at once", sluice: "gateway", kinesis: sinkConfig{shards: onDemandShards}}
 	kinesis10   = target{name: "gateway, Kinesis after 10 ms", sluice: "gateway", kinesis: sinkConfig{latency: 10 * time.Millisecond, shards: onDemandShards}}
 	half10      = target{name: "gateway, Kinesis after 10 ms, half of that rate", sluice: "gateway", kinesis: kinesis10.kinesis, half: true}
@@ -79,9 +87,9 @@ type workload struct {
 }
 
 var workloads = []workload{
-	{name: "single events, 64 connections", connections: 64, perRequest: 1, targets: []target{bareHandler, oneMachine}},
+	{name: "single events, 64 connections", connections: 64, perRequest: 1, targets: []target{bareHandler, oneMachine, dedup, schemas}},
 	{name: "single events, 256 connections", connections: 256, perRequest: 1, targets: []target{bareHandler, oneMachine, kinesis0, kinesis10, half10}},
-	{name: "batches of 100, 16 connections", connections: 16, perRequest: 100, targets: []target{bareHandler, oneMachine, kinesis0, kinesis10}},
+	{name: "batches of 100, 16 connections", connections: 16, perRequest: 100, targets: []target{bareHandler, oneMachine, dedup, schemas, kinesis0, kinesis10}},
 }
 
 // options are the flags.

@@ -60,7 +60,7 @@ func (b bench) runBare(ctx context.Context, w workload) (r result, err error) {
 	}
 	defer end(cmd)
 	before := cpuOf(cmd.Process.Pid)
-	if r.measured, err = b.runLoad(ctx, w, addr, "none", false); err != nil {
+	if r.measured, err = b.runLoad(ctx, target{}, w, addr, "none"); err != nil {
 		return r, err
 	}
 	r.cpu = (cpuOf(cmd.Process.Pid) - before) / time.Duration(r.AllEvents)
@@ -134,7 +134,7 @@ func (b bench) runSluice(ctx context.Context, t target, w workload) (r result, e
 	}
 	defer os.RemoveAll(data)
 	const key = "wk_bench_0123456789abcdef0123456789abcdef"
-	if err := writeDocuments(data, key); err != nil {
+	if err := writeDocuments(data, key, t.schemas); err != nil {
 		return r, err
 	}
 	logName := filepath.Join(data, "log")
@@ -174,7 +174,7 @@ func (b bench) runSluice(ctx context.Context, t target, w workload) (r result, e
 	profiled := make(chan error, 1)
 	go func() { profiled <- b.takeProfile(ctx, place.Admin, t, w) }()
 	before := cpuOf(cmd.Process.Pid)
-	if r.measured, err = b.runLoad(ctx, w, gateway.Host, key, true); err != nil {
+	if r.measured, err = b.runLoad(ctx, t, w, gateway.Host, key); err != nil {
 		return r, err
 	}
 	if err := <-profiled; err != nil {
@@ -214,21 +214,49 @@ func (b bench) takeProfile(ctx context.Context, admin string, t target, w worklo
 	return errors.Join(err, file.Close())
 }
 
-// writeDocuments makes a key with limits that are on and never reached, and a
-// destination whose rule wants none of the events.
-func writeDocuments(data, key string) error {
+// writeDocuments makes a key with limits that are on and never reached, a
+// destination whose rule wants none of the events and, if wanted, schemas.
+func writeDocuments(data, key string, schemas bool) error {
 	sum := sha256.Sum256([]byte(key))
-	for name, text := range map[string]string{
+	documents := map[string]string{
 		"keys.json": `{"keys":[{"id":"bench","kind":"write","source":"bench","sha256":"` + hex.EncodeToString(sum[:]) +
 			`","events":["*"],"rate":{"per_second":100000000,"burst":100000000}}]}`,
 		"rules.json":        `[{"destination_name":"warehouse","enabled_events":["never_sent"]}]`,
 		"destinations.json": `[{"destination_name":"warehouse","connector":"sqlite"}]`,
-	} {
+	}
+	if schemas {
+		var err error
+		if documents["schemas.json"], err = buildSchemas(); err != nil {
+			return err
+		}
+	}
+	for name, text := range documents {
 		if err := os.WriteFile(filepath.Join(data, name), []byte(text), 0o600); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// buildSchemas returns a document with a schema for the events of the load, and
+// 49 for others.
+func buildSchemas() (string, error) {
+	const contract = `{"type":"object","required":["product_id","name","price","currency"],"additionalProperties":false,"properties":{` +
+		`"product_id":{"type":"string","pattern":"^sku-[0-9]{6}$"},"name":{"type":"string","minLength":1,"maxLength":200},` +
+		`"category":{"enum":["bags","shoes","coats"]},"price":{"type":"number","minimum":0},"currency":{"enum":["EUR","USD"]},` +
+		`"position":{"type":"integer","minimum":0},"in_stock":{"type":"boolean"},` +
+		`"tags":{"type":"array","items":{"type":"string"},"maxItems":10,"uniqueItems":true}}}`
+	type entry struct {
+		Name   string          `json:"name"`
+		Mode   string          `json:"mode"`
+		Schema json.RawMessage `json:"schema"`
+	}
+	entries := []entry{{Name: "product_viewed", Mode: "reject", Schema: json.RawMessage(contract)}}
+	for n := 1; n < 50; n++ {
+		entries = append(entries, entry{Name: fmt.Sprintf("other_%d", n), Mode: "reject", Schema: json.RawMessage(contract)})
+	}
+	doc, err := json.Marshal(map[string]any{"schemas": entries})
+	return string(doc), err
 }
 
 // place is what a running sluice writes into its data folder.
@@ -318,8 +346,9 @@ func get(ctx context.Context, url string, v any) error {
 }
 
 // runLoad runs the load in a process of its own.
-func (b bench) runLoad(ctx context.Context, w workload, addr, key string, ids bool) (m measured, err error) {
-	cmd := exec.CommandContext(ctx, b.self, "load", "-addr", addr, "-key", key, "-ids="+strconv.FormatBool(ids),
+func (b bench) runLoad(ctx context.Context, t target, w workload, addr, key string) (m measured, err error) {
+	cmd := exec.CommandContext(ctx, b.self, "load", "-addr", addr, "-key", key,
+		"-ids="+strconv.FormatBool(t.sluice != ""), "-own-ids="+strconv.FormatBool(t.ownIDs),
 		"-connections", strconv.Itoa(w.connections), "-per-request", strconv.Itoa(w.perRequest), "-rate", strconv.Itoa(w.rate),
 		"-warmup", b.warmup.String(), "-duration", b.duration.String())
 	var stdout, stderr bytes.Buffer

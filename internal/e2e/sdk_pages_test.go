@@ -166,32 +166,25 @@ func sdksInPages(p *pages, c *chromium) []unmodifiedSDK {
 		return s
 	}
 	return []unmodifiedSDK{
+		{name: "segment analytics-next, single", inPage: true, runner: page("segment", ""), after: thorough},
+		{name: "segment analytics-next, batching", inPage: true, silent: true, runner: page("segment", `,"strategy":"batching"`), after: thorough},
 		{
-			name: "segment analytics-next, single", inPage: true, runner: page("segment", ""),
-			after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
+			name: "segment analytics-next 1.70", inPage: true, silent: true, deaf: true, after: thorough,
+			runner: page("segment", "", "@segment/analytics-next", "segment-next-1-70"),
 		},
 		{
-			name: "segment analytics-next, batching", inPage: true, silent: true, runner: page("segment", `,"strategy":"batching"`),
-			after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
+			name: "segment analytics-next 1.55", inPage: true, silent: true, deaf: true, after: thorough,
+			runner: page("segment", "", "@segment/analytics-next", "segment-next-1-55"),
 		},
-		{
-			name: "segment analytics-next 1.70", inPage: true, runner: page("segment", "", "@segment/analytics-next", "segment-next-1-70"),
-		},
-		{
-			name: "segment analytics-next 1.55", inPage: true, runner: page("segment", "", "@segment/analytics-next", "segment-next-1-55"),
-		},
-		{
-			name: "rudderstack analytics-js, single", inPage: true, runner: page("rudder", ""), lacks: is("screen"), silent: true,
-			after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
-		},
+		{name: "rudderstack analytics-js, single", inPage: true, runner: page("rudder", ""), lacks: is("screen"), silent: true, after: thorough},
 		{
 			name: "rudderstack analytics-js, batches", inPage: true, runner: page("rudder", `,"queueOptions":{"batch":{"enabled":true,"maxItems":4,"flushInterval":500}}`), lacks: is("screen"), silent: true,
+			after: thorough,
 		},
-		{
+		{ // it sees no answer
 			name: "rudderstack analytics-js, beacons", inPage: true, runner: page("rudder", `,"useBeacon":true,"beaconQueueOptions":{"maxItems":4,"flushQueueInterval":500}`), lacks: is("screen"), silent: true,
+			after: carelessInPage,
 		},
-		{
-			name: "jitsu js in a page", inPage: true, runner: page("jitsu", ""), lacks: is("screen", "alias"),
-		},
+		{name: "jitsu js in a page", inPage: true, runner: page("jitsu", ""), lacks: is("screen", "alias"), after: carelessInPage},
 	}
 }

@@ -227,7 +227,6 @@ func isASCII(s string) bool { return !strings.ContainsFunc(s, func(r rune) bool 
 
 // protocolSDKs are the SDKs of those protocols in Node.js.
 func protocolSDKs() []unmodifiedSDK {
-	no := map[string]outcome{throttled.name: drops, unavailable.name: drops, reset.name: drops, refused.name: drops}
 	track := func(c call) bool { return c.Call != "track" }
 	return []unmodifiedSDK{
 		{ // it does not encode what does not go into a header
@@ -242,9 +241,9 @@ func protocolSDKs() []unmodifiedSDK {
 		},
 		{
 			name: "posthog-node", runner: node("posthog", ``), lacks: is("page", "screen"), silent: true,
-			after: map[string]outcome{throttled.name: retries, unavailable.name: retries, reset.name: retries, lostReply.name: retries, refused.name: drops},
+			after: thorough,
 		},
-		{name: "mixpanel in Node", runner: node("mixpanel", ``), lacks: is("page", "screen", "alias"), after: no},
+		{name: "mixpanel in Node", runner: node("mixpanel", ``), lacks: is("page", "screen", "alias"), after: careless},
 	}
 }
 
@@ -254,7 +253,7 @@ func protocolPages(p *pages, c *chromium) []unmodifiedSDK {
 	return []unmodifiedSDK{
 		{
 			name: "snowplow browser-tracker", inPage: true, runner: page("snowplow"), silent: true,
-			lacks: func(c call) bool { return c.Call != "track" },
+			lacks: func(c call) bool { return c.Call != "track" }, after: thorough,
 		},
 		{
 			name: "posthog-js", inPage: true, runner: page("posthog"), silent: true,

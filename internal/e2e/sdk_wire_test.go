@@ -62,6 +62,8 @@ type fault struct {
 	header http.Header
 	// passes: the gateway gets the request first, and its answer is lost.
 	passes bool
+	// unreadable: the page may not read the answer.
+	unreadable bool
 }
 
 var (
@@ -211,7 +213,7 @@ func (w *wire) answer(out http.ResponseWriter, r *http.Request, f *fault) {
 	other.Method = http.MethodDelete
 	w.pass(refused, other, nil)
 	for name, values := range refused.Header() {
-		if strings.HasPrefix(name, "Access-Control-") || name == "Vary" {
+		if strings.HasPrefix(name, "Access-Control-") && !f.unreadable || name == "Vary" {
 			out.Header()[name] = values
 		}
 	}

@@ -1,8 +1,10 @@
 package edge
 
 import (
+	"bytes"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/eventsluice/sluice/internal/edge/source"
@@ -61,11 +63,39 @@ func (x *exchange) corsForKey(k *source.Key) {
 		x.allowOrigin()
 		return
 	}
+	x.disallowOrigin()
+}
+
+// disallowOrigin keeps the answer from the page, to which it is as good as a
+// dead network.
+func (x *exchange) disallowOrigin() {
 	h := x.Header()
 	delete(h, "Access-Control-Allow-Origin")
 	delete(h, "Access-Control-Allow-Credentials")
 	delete(h, "Access-Control-Expose-Headers")
 }
+
+// deafToStatus reports whether a body is of an SDK that does not look at the status of
+// its answers, but sends again after a dead network: analytics-next before 1.71,
+// which says in its events what it is. Source: fetch-dispatcher.js and
+// env-enrichment of @segment/analytics-next 1.55.0 and 1.70.0.
+func deafToStatus(body []byte) bool {
+	for _, mark := range deafSDKs {
+		_, minor, found := bytes.Cut(body, mark)
+		digits := 0
+		for digits < len(minor) && minor[digits] >= '0' && minor[digits] <= '9' {
+			digits++
+		}
+		if n, err := strconv.Atoi(string(minor[:digits])); found && err == nil && n < 71 {
+			return true
+		}
+	}
+	return false
+}
+
+// The versions of analytics-next as npm and as Segment's CDN have it, up to the
+// minor one.
+var deafSDKs = [][]byte{[]byte(`"npm:next-1.`), []byte(`"next-1.`)}
 
 // preflight answers OPTIONS, on every path and without a key, which preflights
 // do not carry. If the key is in the query, it decides.

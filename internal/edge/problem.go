@@ -137,6 +137,9 @@ func (x *exchange) problem(c code, detail string, wait time.Duration, withErrors
 		// after a 5xx. Source: retry-queue.ts of posthog-js 1.449.2.
 		p.status = http.StatusServiceUnavailable
 	}
+	if x.origin != "" && (p.status == http.StatusTooManyRequests || p.status == http.StatusServiceUnavailable) && deafToStatus(x.body) {
+		x.disallowOrigin()
+	}
 	out := x.out[:0]
 	out = append(out, `{"type":"`+problemType...)
 	out = append(out, p.name...)

@@ -405,3 +405,45 @@ func TestEnvelopesOfSDKs(t *testing.T) {
 		})
 	}
 }
+
+// An SDK that does not look at the status of an answer sends again what the
+// browser calls a failure: what is to be sent again is kept from its page.
+func TestWhatIsToBeSentAgainFailsWhereNobodyLooksAtTheStatus(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Config{})
+	send := func(key, version string) answer {
+		return r.do(newRequest("POST", "/v1/t", "", `{"writeKey":"`+key+`","type":"track","event":"a","anonymousId":"b",`+
+			`"context":{"library":{"name":"analytics.js","version":"`+version+`"}}}`, "Origin: https://any.example", "Content-Type: text/plain"))
+	}
+	for version, deaf := range map[string]bool{
+		"npm:next-1.55.0": true, "npm:next-1.70.0": true, "next-1.70.1": true, "npm:next-1.9": true,
+		"npm:next-1.71.0": false, "npm:next-1.84.3": false, "next-1.100.0": false, "npm:next-1.": false, "npm:next-2.1.0": false, "1.70.0": false,
+	} {
+		readable := func(a answer, want bool) {
+			t.Helper()
+			h := a.header
+			if got := h.Get("Access-Control-Allow-Origin") != ""; got != want || (h.Get("Access-Control-Allow-Credentials") != "") != want {
+				t.Errorf("%s: the page may read the %d: %t", version, a.status, got)
+			}
+		}
+		a := send("wk_web", version)
+		a.want(200, "")
+		readable(a, true)
+		a = send("wk_nobody", version)
+		a.want(401, "unknown_key")
+		readable(a, true)
+		r.stream.refuse = func(stored) error { return &fault.Error{Kind: fault.Unavailable} }
+		a = send("wk_web", version)
+		a.want(503, "unavailable")
+		readable(a, !deaf)
+		r.stream.refuse = nil
+		for a.status != 429 {
+			a = send("wk_slow", version)
+		}
+		a.want(429, "rate_limited")
+		readable(a, !deaf)
+		if a.header.Get("Vary") == "" {
+			t.Error("no Vary")
+		}
+	}
+}
