@@ -299,7 +299,7 @@ func (a *awsAccount) heal() {
 // drain waits until nothing is on its way.
 func (a *awsAccount) drain() {
 	a.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 6*patience)
 	defer cancel()
 	if err := a.Lambda.Drain(ctx); err != nil {
 		a.t.Fatalf("not drained: %v", err)

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"testing"
 )
 
@@ -19,10 +18,6 @@ var binary string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// These tests mostly wait for other processes.
-	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
-		_ = f.Value.Set(strconv.Itoa(max(4, runtime.GOMAXPROCS(0))))
-	}
 	dir, err := os.MkdirTemp("", "sluice-e2e-")
 	if err == nil {
 		binary, err = build(dir)
