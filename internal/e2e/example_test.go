@@ -6,15 +6,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/eventsluice/sluice/internal/testenv"
 )
 
 // example runs a script of the folder examples as a person does, and returns what
 // it prints.
 func example(t *testing.T, name string, env ...string) []byte {
 	t.Helper()
-	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("curl is not installed")
-	}
+	testenv.Curl(t)
 	script, err := filepath.Abs(filepath.Join("..", "..", "examples", name))
 	if err != nil {
 		t.Fatal(err)

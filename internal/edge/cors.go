@@ -75,10 +75,18 @@ func (x *exchange) disallowOrigin() {
 	delete(h, "Access-Control-Expose-Headers")
 }
 
-// deafToStatus reports whether a body is of an SDK that does not look at the status of
-// its answers, but sends again after a dead network: analytics-next before 1.71,
-// which says in its events what it is. Source: fetch-dispatcher.js and
-// env-enrichment of @segment/analytics-next 1.55.0 and 1.70.0.
+// failForTheDeaf keeps an answer after which events are to be sent again from a
+// page whose SDK does not look at the status, but sends again after what the
+// browser calls a failure.
+func (x *exchange) failForTheDeaf() {
+	if rt := x.sdkRoute; x.origin != "" && rt != nil && rt.protocol == segmentProtocol && deafToStatus(x.body) {
+		x.disallowOrigin()
+	}
+}
+
+// deafToStatus reports whether a body is of analytics-next before 1.71, which
+// says in its events what it is. Source: fetch-dispatcher.js and env-enrichment
+// of @segment/analytics-next 1.55.0 and 1.70.0.
 func deafToStatus(body []byte) bool {
 	for _, mark := range deafSDKs {
 		_, minor, found := bytes.Cut(body, mark)

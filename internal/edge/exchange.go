@@ -94,7 +94,7 @@ type exchange struct {
 	onKey    func(key string)                                // presentText, made once
 	onEvent  func(*event.Event, *event.Invalid, []byte) bool // takeNext, made once
 	tooMany  bool
-	no429    bool
+	sdkRoute *sdkRoute // nil on other routes
 }
 
 func newExchange(e *Edge) *exchange {
@@ -224,7 +224,7 @@ func (x *exchange) reset() {
 	x.event = event.Event{}
 	x.asked.Reset()
 	x.overRule, x.overWait = nil, 0
-	x.request, x.tooMany, x.no429 = protocol.Request{}, false, false
+	x.request, x.tooMany, x.sdkRoute = protocol.Request{}, false, nil
 	if x.decoder != nil {
 		x.decoder.Reset(keepBytes)
 		x.decoder = nil

@@ -132,13 +132,13 @@ func (x *exchange) failAfter(c code, detail string, wait time.Duration) bool {
 func (x *exchange) problem(c code, detail string, wait time.Duration, withErrors bool) {
 	p := problems[c]
 	x.code = c
-	if p.status == http.StatusTooManyRequests && x.no429 {
+	if p.status == http.StatusTooManyRequests && x.sdkRoute != nil && x.sdkRoute.no429 {
 		// posthog-js drops what is answered 4xx, 429 as well, and sends it again
 		// after a 5xx. Source: retry-queue.ts of posthog-js 1.449.2.
 		p.status = http.StatusServiceUnavailable
 	}
-	if x.origin != "" && (p.status == http.StatusTooManyRequests || p.status == http.StatusServiceUnavailable) && deafToStatus(x.body) {
-		x.disallowOrigin()
+	if p.status == http.StatusTooManyRequests || p.status == http.StatusServiceUnavailable {
+		x.failForTheDeaf()
 	}
 	out := x.out[:0]
 	out = append(out, `{"type":"`+problemType...)

@@ -14,7 +14,7 @@ import (
 // the stream and the bad ones in the quarantine. A 4xx for one bad event would
 // make some SDKs drop its neighbours, and others send it for ever.
 func (x *exchange) sdk(rt *sdkRoute) {
-	if x.no429 = rt.no429; x.req.Method == http.MethodGet {
+	if x.sdkRoute = rt; x.req.Method == http.MethodGet {
 		x.Header()["Cache-Control"] = noStore // nor is what went wrong kept
 		if x.origin == "" {
 			x.origin = originOf(x.req.Header["Referer"])

@@ -21,6 +21,12 @@ func Node(t testing.TB) string {
 	return program(t, "node", "Node.js")
 }
 
+// Curl looks for curl, which the scripts of the examples call.
+func Curl(t testing.TB) {
+	t.Helper()
+	program(t, "curl", "curl")
+}
+
 // program returns the path of a program that is part of a product.
 func program(t testing.TB, name, product string) string {
 	t.Helper()
