@@ -59,7 +59,9 @@ func testSDKExample(t *testing.T, g *sdkGateway, c *chromium) {
 		}
 	}
 	// Of back ends: five that track, and four that identify. Of each SDK in the
-	// page: four calls, and the last event of a page.
+	// page: four calls, the last event of a page, and a call of the next visit,
+	// which opens the SDK again: what the first has left in the storage is sent
+	// then.
 	want := 9
 	for _, sdk := range []string{"snippet", "segment", "rudder", "jitsu", "fetch"} {
 		tb := c.visitor(t).open(address)
@@ -67,15 +69,24 @@ func testSDKExample(t *testing.T, g *sdkGateway, c *chromium) {
 			tb.eval("document.getElementById('said').textContent", &text)
 			return text
 		}
-		until(t, said, func() bool { return strings.Contains(said(), "ready") })
+		// press presses the buttons that a selector finds, for the SDK.
+		press := func(buttons string) {
+			until(t, said, func() bool { return strings.Contains(said(), "ready") })
+			tb.eval(fmt.Sprintf("document.getElementById('sdk').value = %q; for (const b of document.querySelectorAll(%q)) b.click(); 0", sdk, buttons), nil)
+		}
 		before := len(w.taken(t))
-		tb.eval(fmt.Sprintf("document.getElementById('sdk').value = %q; for (const b of document.querySelectorAll('button')) if (b.dataset.call !== 'leave') b.click(); 0", sdk), nil)
+		press("button:not([data-call=leave])")
 		until(t, func() string {
 			return fmt.Sprintf("%s: %d of 4 calls have arrived\n%s", sdk, len(w.taken(t))-before, said())
 		}, func() bool { return len(w.taken(t)) == before+4 })
 		tb.leave("document.querySelector('[data-call=leave]').click()")
-		want += 5
-		until(t, func() string { return sdk + ": the last event of the page has not arrived" }, func() bool { return len(w.taken(t)) == want })
+		press("[data-call=page]")
+		want += 6
+		until(t, func() string {
+			var kept string
+			tb.eval("JSON.stringify(localStorage)", &kept)
+			return fmt.Sprintf("%s: the last event of the page, or that of the next visit, has not arrived\n%v\nin its storage: %s", sdk, w, kept)
+		}, func() bool { return len(w.taken(t)) == want })
 	}
 	g.wantInWarehouse(t, w, source, func() int { return want })
 }
