@@ -152,6 +152,12 @@ func TestLanesThatCannotFillDoNotLinger(t *testing.T) {
 				s, calls := lingering(t)
 				s.conn.Bounds.MaxEvents, s.conn.Bounds.Linger = 1000, time.Hour
 				s.cfg.Concurrency, s.cfg.MaxPendingEvents = lanes, 100
+				// A call takes a moment: the reader fills the room meanwhile, however
+				// the goroutines take turns.
+				s.conn.Answer(func(_ context.Context, events []connector.Delivery) []connector.Result {
+					time.Sleep(time.Millisecond)
+					return connector.All(len(events), connector.Result{Class: connector.Delivered})
+				})
 				s.sendMany(1000, 300)
 				s.start()
 				time.Sleep(time.Second)

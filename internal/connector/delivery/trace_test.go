@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -76,7 +77,8 @@ func TestACallWithEventsOfManyRequestsIsLinkedToThem(t *testing.T) {
 		const events = 2 * tracing.MaxLinks
 		tracer, spans := tracingtest.New(t, tracing.Sampling{Ratio: 1})
 		s := newScene(t)
-		s.cfg.Tracer, s.cfg.Concurrency, s.conn.Bounds.MaxEvents = tracer, 1, 2*events
+		s.cfg.Tracer, s.cfg.Concurrency, s.conn.Bounds.MaxEvents = tracer, 1, events
+		s.conn.Bounds.Linger = time.Minute // all wait for the last
 		for i := range events {
 			s.receivedIn("u", fmt.Sprintf("00-%032x-%016x-01", i+1, i+1))
 		}
